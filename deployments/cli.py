@@ -1,0 +1,73 @@
+"""The entry point `elemscreen`.
+
+An error that a user can cause ends with one line and exit code 2; a run that failed exits 1; Ctrl-C exits 130 and
+leaves everything that was finished in the store.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import warnings
+
+
+def main() -> None:
+    """Run the command line."""
+    # before anything of ours is imported: a folder of the same name may be in the way
+    from deployments.guard import check_packages
+
+    check_packages()
+    from deployments.server import CHILD_ENVIRONMENT
+
+    for name, value in CHILD_ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    warnings.filterwarnings("ignore")
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    sys.exit(_run())
+
+
+def _run() -> int:
+    """Run the command and turn its end into an exit code."""
+    import typer
+    from click.exceptions import Abort, ClickException, Exit
+    from pydantic import ValidationError
+
+    from deployments.commands.app import app
+    from deployments.commands.run import explain_validation, say_error
+    from deployments.server import ServerError
+    from models.errors import InputError
+    from storage.errors import StoreError
+
+    try:
+        typer.main.get_command(app).main(standalone_mode=False)
+    except Exit as ending:
+        return int(ending.exit_code)
+    except (Abort, KeyboardInterrupt):
+        say_error("interrupted; run the same command again to go on where it was")
+        return 130
+    except ClickException as error:
+        error.show()
+        return 2
+    except ValidationError as error:
+        say_error(explain_validation(error))
+        return 2
+    except (InputError, StoreError) as error:
+        say_error(str(error))
+        return 2
+    except ServerError as error:
+        say_error(str(error))
+        return 1
+    except Exception as error:
+        if os.environ.get("ELEMSCREEN_TRACEBACK"):
+            raise
+        say_error(
+            f"the run failed ({type(error).__name__}: {' '.join(str(error).split())[:300]}); finished stages are in the "
+            "store, run the same command again to go on; ELEMSCREEN_TRACEBACK=1 shows where it failed"
+        )
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    main()

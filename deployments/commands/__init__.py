@@ -1,0 +1,1 @@
+"""The commands of `elemscreen`, grouped by what they are about."""

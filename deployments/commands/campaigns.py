@@ -1,0 +1,121 @@
+"""`demo`, `campaign run` and `report`: the whole pipeline and its page."""
+
+from __future__ import annotations
+
+import os
+import string
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+import yaml
+
+from deployments.commands.run import ClusterOption, StoreOption, console, payload_path, run_flow
+from flows.campaign import campaign
+from flows.parameters import CampaignParameters
+from flows.run import CampaignResult, store_root
+from models.errors import InputError
+from storage.catalog import catalog
+from storage.store import ArtifactStore
+from storage.tables import write_whole
+
+campaign_app = typer.Typer(no_args_is_help=True, help="Campaigns: the whole pipeline as configured in a YAML file.")
+
+
+def load_campaign(path: Path, changes: list[str]) -> CampaignParameters:
+    """Read a campaign file; `${NAME}` is replaced by the environment variable, `--set a.b=value` changes one entry."""
+    if not path.is_file():
+        raise InputError(f"no campaign file at {path}; see the examples that `elemscreen campaign examples` prints")
+    try:
+        text = string.Template(path.read_text()).substitute(os.environ)
+    except KeyError as error:
+        raise InputError(f"{path} needs the environment variable {error.args[0]}; set it to the folder of your data") from None
+    except ValueError as error:
+        raise InputError(f"{path}: {error}; write a dollar sign as $$") from None
+    try:
+        data: Any = yaml.safe_load(text) or {}
+    except yaml.YAMLError as error:
+        raise InputError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(data, dict):
+        raise InputError(f"{path} must hold a mapping of parameters, for example 'name: my-campaign'")
+    for change in changes:
+        _set(data, change)
+    return CampaignParameters(**data)
+
+
+def _set(data: dict[str, Any], change: str) -> None:
+    """Apply one `a.b=value` to nested parameters; the value is read as YAML."""
+    name, sign, value = change.partition("=")
+    if not sign or not name:
+        raise InputError(f"--set takes key=value, for example --set training.epochs=10; got '{change}'")
+    *parents, last = name.split(".")
+    for parent in parents:
+        data = data.setdefault(parent, {}) if isinstance(data, dict) else data
+        if not isinstance(data, dict):
+            raise InputError(f"--set {name}: '{parent}' holds a value and no parameters")
+    data[last] = yaml.safe_load(value)
+
+
+def example(name: str) -> Path:
+    """Return the path of a campaign file that ships with the package."""
+    return Path(str(resources.files("deployments") / "campaigns" / f"{name}.yaml"))
+
+
+def _finish(result: CampaignResult) -> None:
+    console.print()
+    for label, path in (
+        ("candidates", payload_path(result.candidates, "candidates.parquet")),
+        ("ranking", payload_path(result.ranking, "ranking.parquet")),
+        ("report", payload_path(result.report, "report.html")),
+    ):
+        console.print(f"[bold]{label:<11}[/]{path}", highlight=False, soft_wrap=True)
+
+
+def demo(store: StoreOption = None, dask: ClusterOption = "local") -> None:
+    """The whole campaign on the starter set that ships with the package: minutes on two cores."""
+    parameters = load_campaign(example("demo"), [])
+    _finish(run_flow(campaign, parameters.model_copy(update={"store": store_root(store), "cluster": dask})))
+
+
+@campaign_app.command("run")
+def campaign_run(
+    file: Annotated[Path, typer.Argument(help="Campaign file (YAML).")],
+    changes: Annotated[list[str] | None, typer.Option("--set", help="Change one entry: key=value, a.b=value.")] = None,
+    store: StoreOption = None,
+    dask: Annotated[str | None, typer.Option("--dask", help="Dask profile or scheduler address.")] = None,
+) -> None:
+    """Run a campaign; stages whose artifacts are in the store are not computed again."""
+    parameters = load_campaign(file, changes or [])
+    update = {"store": store_root(store or parameters.store), "cluster": dask or parameters.cluster}
+    _finish(run_flow(campaign, parameters.model_copy(update=update)))
+
+
+@campaign_app.command("examples")
+def campaign_examples() -> None:
+    """Print where the example campaign files lie."""
+    for file in sorted(example("demo").parent.glob("*.yaml")):
+        console.print(str(file), highlight=False, soft_wrap=True)
+
+
+def report_command(
+    key: Annotated[str, typer.Argument(help="Report artifact: key (prefix) or folder; default: the newest.")] = "",
+    out: Annotated[Path | None, typer.Option("--out", help="HTML file to write.")] = None,
+    store: StoreOption = None,
+) -> None:
+    """Find a campaign's report: print its path, or write it to a file."""
+    held = ArtifactStore(store_root(store))
+    if key:
+        ref = held.resolve(key)
+    else:
+        rows = catalog(held, "report")
+        if not rows:
+            raise InputError("there is no report in the store; run `elemscreen demo` or a campaign first")
+        ref = held.resolve(rows[0].key)
+    if ref.kind != "report":
+        raise InputError(f"{ref.key} is a '{ref.kind}' artifact; give one of kind report")
+    if out is None:
+        console.print(payload_path(ref, "report.html"), highlight=False, soft_wrap=True)
+        return
+    write_whole(out, held.read_bytes(ref, "report.html"))
+    console.print(str(out), highlight=False, soft_wrap=True)

@@ -1,0 +1,95 @@
+"""What a person sees in the terminal while a flow runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from threading import Lock
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
+
+from tasks.progress import listen
+
+_STAGE_NAMES = {
+    "compounds": "ingest",
+    "formulas": "ingest known formulas",
+    "references": "audit references",
+    "phases": "clean: phases of the hull",
+    "training": "clean: training rows",
+    "features": "featurize: element fractions",
+    "graphs": "featurize: crystal graphs",
+    "model": "train",
+    "predictions": "predict",
+    "calibration": "calibrate",
+    "candidates": "screen: merge",
+    "moduli": "predict moduli",
+    "ranking": "rank",
+    "report": "report",
+    "compounds-selfbuilt": "starter set",
+}
+
+
+class FlowDisplay:
+    """Bars for what runs, one line for each stage that ended."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self.bars = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=30),
+            TextColumn("{task.percentage:>3.0f}%"),
+            TextColumn("{task.fields[note]}"),
+            TimeElapsedColumn(),
+            console=console,
+            transient=True,
+        )
+        self._running: dict[str, TaskID] = {}
+        self._lock = Lock()
+        self._parts = {"built": 0, "cached": 0}
+
+    def handle(self, event: dict[str, Any]) -> None:
+        """Show one event; called from any thread."""
+        with self._lock:
+            if event["event"] == "stage":
+                self._stage(event)
+            elif event["event"] == "progress":
+                self._progress(event)
+
+    def _stage(self, event: dict[str, Any]) -> None:
+        name = _STAGE_NAMES.get(event["kind"], event["kind"])
+        if event["state"] == "building":
+            return
+        how = "stored" if event["state"] == "cached" else f"{event['elapsed_s']:.1f} s"
+        if event["kind"] == "candidates_part":
+            self._parts[event["state"]] += 1
+            return
+        if event["kind"] == "candidates" and sum(self._parts.values()):
+            built, cached = self._parts["built"], self._parts["cached"]
+            self.console.print(f"[green]✓[/] {'screen: blocks':<26}{built} computed, {cached} stored")
+            self._parts = {"built": 0, "cached": 0}
+        self.console.print(f"[green]✓[/] {name:<26}{how:>10}  [dim]{event['key']}[/]", highlight=False, soft_wrap=True)
+
+    def _progress(self, event: dict[str, Any]) -> None:
+        rate = event["done"] / event["elapsed_s"] if event["elapsed_s"] > 0 else 0.0
+        note = event["message"] or f"{rate:,.0f} {event['unit']}/s"
+        key = event["id"]
+        if key not in self._running:
+            self._running[key] = self.bars.add_task(event["label"], total=event["total"], note=note)
+        self.bars.update(self._running[key], completed=event["done"], note=note)
+        if event["done"] >= event["total"]:
+            self.bars.remove_task(self._running.pop(key))
+
+
+@contextmanager
+def flow_display(console: Console) -> Iterator[FlowDisplay]:
+    """Show progress events until the block ends."""
+    display = FlowDisplay(console)
+    stop = listen(display.handle)
+    try:
+        with display.bars:
+            yield display
+    finally:
+        stop()

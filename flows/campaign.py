@@ -1,0 +1,76 @@
+"""The whole pipeline on one screen: ingest -> clean -> featurize -> train -> screen -> rank -> report."""
+
+from __future__ import annotations
+
+from prefect import flow
+
+from flows.parameters import CampaignParameters
+from flows.run import CampaignResult, on_cluster, store_root
+from tasks.calibrate import calibrate
+from tasks.clean import clean_phases, clean_training
+from tasks.featurize import featurize_fractions, featurize_graphs
+from tasks.ingest import ingest
+from tasks.merge import merge_candidates
+from tasks.moduli import predict_moduli, train_moduli
+from tasks.predict import predict_rows
+from tasks.rank import rank
+from tasks.references import audit_references
+from tasks.report import report
+from tasks.screen import plan_blocks, screen_block
+from tasks.train import train_network
+
+
+@flow(name="campaign")
+def campaign(parameters: CampaignParameters) -> CampaignResult:
+    """Screen a composition space against everything known, and rank lithium electrolytes."""
+    return on_cluster(parameters.cluster, campaign_stages, parameters)
+
+
+@flow(name="campaign-stages")
+def campaign_stages(parameters: CampaignParameters) -> CampaignResult:
+    """Run the stages of a campaign.
+
+    1. Ingest the tables.                      5. Screen the composition space, block by block.
+    2. Clean: the hull's phases, training.     6. Learn moduli from structures.
+    3. Featurize: fractions, crystal graphs.   7. Rank the lithium electrolytes by chi.
+    4. Train the network and measure it.       8. Report.
+    """
+    p, root = parameters, store_root(parameters.store)
+
+    energies = ingest.submit(root, p.energies).result()
+    structures = ingest.submit(root, p.structures or p.energies).result()
+    electrolytes = ingest.submit(root, p.electrolytes or p.energies).result()
+    known = ingest.submit(root, p.known).result() if p.known else None
+
+    references = audit_references.submit(root, energies, p.cleaning).result()
+    phases = clean_phases.submit(root, energies, references, p.cleaning).result()
+    training = clean_training.submit(root, energies, references, p.cleaning).result()
+
+    features = featurize_fractions.submit(root, training).result()
+    elastic_graphs = featurize_graphs.submit(root, structures).result()
+    candidate_graphs = featurize_graphs.submit(root, electrolytes).result()
+
+    network = train_network.submit(root, features, p.training).result()
+    predictions = predict_rows.submit(root, network, features).result()
+    calibration = calibrate.submit(root, network, phases).result()
+
+    moduli_training = train_moduli.submit(root, elastic_graphs, p.moduli)
+    blocks = [
+        screen_block.submit(root, network, phases, p.screening, block)
+        for block in plan_blocks(p.screening, p.block_size)
+    ]
+    parts = [block.result() for block in blocks]
+    candidates = merge_candidates.submit(root, parts, network, phases, calibration, known, p.screening).result()
+
+    moduli_network = moduli_training.result()
+    moduli = predict_moduli.submit(root, moduli_network, candidate_graphs).result()
+    ranking = rank.submit(root, electrolytes, moduli, p.ranking, phases).result()
+
+    made = {
+        "energies": energies, "structures": structures, "electrolytes": electrolytes, "known": known,
+        "references": references, "phases": phases, "training": training, "features": features,
+        "network": network, "predictions": predictions, "calibration": calibration, "candidates": candidates,
+        "moduli_network": moduli_network, "moduli": moduli, "ranking": ranking,
+    }  # fmt: skip
+    page = report.submit(root, p.name, p.model_dump(mode="json"), made).result()
+    return CampaignResult(candidates=candidates, ranking=ranking, report=page)

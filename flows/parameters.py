@@ -1,0 +1,73 @@
+"""Parameters of the flows, as a YAML file, the CLI and the Prefect form give them."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from tasks.parameters import (
+    CleanParameters,
+    ModuliParameters,
+    Parameters,
+    RankParameters,
+    ScreenParameters,
+    SourceParameters,
+    TrainParameters,
+)
+
+
+class FlowParameters(Parameters):
+    """What every flow needs to know about where it runs."""
+
+    store: str | None = Field(None, description="folder or URL of the artifact store; empty: $ELEMSCREEN_STORE or ./elemscreen-store")
+    cluster: str = Field("local", description="Dask profile (name or YAML file), or the address tcp://HOST:PORT of a scheduler")
+
+
+class IngestParameters(FlowParameters):
+    """Parameters of the flow `ingest`."""
+
+    source: SourceParameters = Field(default_factory=SourceParameters, description="the table")
+
+
+class TrainFlowParameters(FlowParameters):
+    """Parameters of the flow `train`."""
+
+    data: str = Field("starter", description="formation energies: `starter`, a file, an artifact folder or a key")
+    energies: SourceParameters = Field(default_factory=SourceParameters, description="how to read `data` where it is a file")
+    cleaning: CleanParameters = Field(default_factory=CleanParameters)
+    training: TrainParameters = Field(default_factory=TrainParameters)
+
+
+class ScreenFlowParameters(FlowParameters):
+    """Parameters of the flow `screen`."""
+
+    model: str = Field(description="the network: artifact folder or key")
+    phases: str = Field("starter", description="known phases: `starter`, a file, an artifact folder or a key")
+    known: str | None = Field(None, description="a list of known compositions: file, artifact folder or key")
+    screening: ScreenParameters = Field(default_factory=ScreenParameters)
+    block_size: int = Field(2_500_000, ge=1, description="compositions per screening task; no part of the result")
+
+
+class RankFlowParameters(FlowParameters):
+    """Parameters of the flow `rank`."""
+
+    electrolytes: str = Field("starter", description="candidates with structures: `starter`, a file, a folder or a key")
+    model: str | None = Field(None, description="moduli model: artifact folder or key; empty: trained on `structures`")
+    structures: str = Field("starter", description="structures with moduli to learn from")
+    moduli: ModuliParameters = Field(default_factory=ModuliParameters)
+    ranking: RankParameters = Field(default_factory=RankParameters)
+
+
+class CampaignParameters(FlowParameters):
+    """Parameters of the flow `campaign`: the whole pipeline."""
+
+    name: str = Field("campaign", description="name of the campaign, the title of its report")
+    energies: SourceParameters = Field(default_factory=SourceParameters, description="formation energies: the hull and the training rows")
+    known: SourceParameters | None = Field(None, description="a list of known compositions, with or without energies")
+    structures: SourceParameters | None = Field(None, description="structures with moduli to learn from; empty: the energies' table")
+    electrolytes: SourceParameters | None = Field(None, description="candidates to rank; empty: the energies' table")
+    cleaning: CleanParameters = Field(default_factory=CleanParameters)
+    training: TrainParameters = Field(default_factory=TrainParameters)
+    screening: ScreenParameters = Field(default_factory=ScreenParameters)
+    block_size: int = Field(2_500_000, ge=1, description="compositions per screening task; no part of the result")
+    moduli: ModuliParameters = Field(default_factory=ModuliParameters)
+    ranking: RankParameters = Field(default_factory=RankParameters)

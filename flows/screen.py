@@ -1,0 +1,33 @@
+"""A composition space against the convex hull of the known phases."""
+
+from __future__ import annotations
+
+from prefect import flow
+
+from flows.parameters import ScreenFlowParameters
+from flows.run import on_cluster, store_root
+from storage.artifact import ArtifactRef
+from tasks.inputs import resolve_compounds, resolve_model, resolve_phases
+from tasks.merge import merge_candidates
+from tasks.screen import plan_blocks, screen_block
+
+
+@flow(name="screen")
+def screen(parameters: ScreenFlowParameters) -> ArtifactRef:
+    """Keep the compositions that the network puts at or below the threshold."""
+    return on_cluster(parameters.cluster, screen_stages, parameters)
+
+
+@flow(name="screen-stages")
+def screen_stages(parameters: ScreenFlowParameters) -> ArtifactRef:
+    """Run the stages: 1. find the inputs. 2. Screen block by block. 3. Merge, strictly."""
+    p, root = parameters, store_root(parameters.store)
+    network = resolve_model.submit(root, p.model).result()
+    phases = resolve_phases.submit(root, p.phases).result()
+    known = resolve_compounds.submit(root, p.known).result() if p.known else None
+    blocks = [
+        screen_block.submit(root, network, phases, p.screening, block)
+        for block in plan_blocks(p.screening, p.block_size)
+    ]
+    parts = [block.result() for block in blocks]
+    return merge_candidates.submit(root, parts, network, phases, None, known, p.screening).result()

@@ -1,0 +1,242 @@
+"""The screening kernel: a range of the composition space -> the compositions that lie at or below the hull's threshold.
+
+Whole chemical systems are enumerated as arrays, predicted in batches of one shape at places that follow from the
+index, and held against the hull at the same compositions. The survivors of a range are therefore those of any
+partition of it, bit for bit, and memory does not grow with its size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.elements import N_ELEMENTS
+from models.errors import InputError
+from models.space import Compositions, CompositionSpace, SystemBlock
+
+F = TypeVar("F", np.float32, np.float64)
+
+CHUNK_ROWS = 65_536
+"""Compositions held in memory at a time (about 25 MB of dense rows); no part of the result."""
+
+
+class Network(Protocol):
+    """What the kernel needs of a predictor (`models.predictor.Predictor`)."""
+
+    def predict(
+        self, fractions: NDArray[np.floating], *, position: int = 0
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
+        """Mean and standard deviation over members, eV/atom, of rows (n, 86); the first has this place in its batch."""
+        ...
+
+
+class Hull(Protocol):
+    """What the kernel needs of a hull of known phases (`models.hull.PhaseHull`)."""
+
+    def energy_block(
+        self,
+        systems: NDArray[np.integer],
+        stoichiometry_fractions: NDArray[np.float64],
+        *,
+        exclude_own: bool = False,
+    ) -> NDArray[np.float64]:
+        """Hull energies (m, s), eV/atom, of systems (m, k) at fractions (s, k); of all other compositions on demand."""
+        ...
+
+    def is_known(self, fractions: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """Whether rows (n, 86) are compositions of known phases."""
+        ...
+
+
+@dataclass(frozen=True)
+class ScreenBlock:
+    """The survivors of a range, in the order of their index, and its counts.
+
+    Attributes
+    ----------
+    index
+        (n,) int64, position in the composition space.
+    elements
+        (n, k) int16, element columns, ascending, padded with -1.
+    counts
+        (n, k) int8, coprime atom counts, padded with 0.
+    prediction
+        (n,) float32, predicted formation energy, eV/atom.
+    prediction_std
+        (n,) float32, standard deviation over the ensemble, eV/atom; None for one network.
+    hull_energy
+        (n,) float64, hull of all known phases at the composition, eV/atom.
+    decomposition_energy
+        (n,) float64, prediction minus the hull of all other compositions, eV/atom: at or below the threshold.
+    known
+        (n,) bool, whether the composition is a known phase.
+    n_screened, n_below
+        Compositions screened, and survivors, by arity.
+    """
+
+    index: NDArray[np.int64]
+    elements: NDArray[np.int16]
+    counts: NDArray[np.int8]
+    prediction: NDArray[np.float32]
+    prediction_std: NDArray[np.float32] | None
+    hull_energy: NDArray[np.float64]
+    decomposition_energy: NDArray[np.float64]
+    known: NDArray[np.bool_]
+    n_screened: dict[int, int]
+    n_below: dict[int, int]
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    @property
+    def energy_above_hull(self) -> NDArray[np.float64]:
+        """Prediction minus the hull of all known phases (n,), eV/atom; may be negative."""
+        return self.prediction.astype(np.float64) - self.hull_energy
+
+    @property
+    def compositions(self) -> Compositions:
+        """The survivors as compositions of the space, for their formulas."""
+        return Compositions(self.elements, self.counts)
+
+
+def screen_range(
+    start: int,
+    stop: int,
+    space: CompositionSpace,
+    predictor: Network,
+    hull: Hull,
+    threshold: float,
+    *,
+    on_progress: Callable[[int, int], None] | None = None,
+    batch: int = CHUNK_ROWS,
+) -> ScreenBlock:
+    """Screen the indices ``start`` to ``stop - 1`` of a composition space.
+
+    Parameters
+    ----------
+    start, stop
+        Range of indices.
+    space
+        The composition space.
+    predictor
+        Predicts formation energies, on the reference and functional of the hull.
+    hull
+        Hull of the known phases.
+    threshold
+        Compositions are kept whose prediction minus the hull of all *other* compositions is at or below it, eV/atom.
+    on_progress
+        Called with the compositions done and in all, after every `batch` of them; may raise to stop.
+    batch
+        Compositions held in memory at a time; no part of the result.
+
+    Raises
+    ------
+    InputError
+        If the range lies outside of the space, or the threshold or batch is not usable.
+    """
+    if not 0 <= start <= stop <= len(space):
+        raise InputError(f"The range {start} to {stop} lies outside the composition space of {len(space):,}.")
+    if not np.isfinite(threshold):
+        raise InputError(f"The threshold must be a finite energy in eV/atom, got {threshold}.")
+    if batch < 1:
+        raise InputError(f"The screen's batch must be at least 1, got {batch}.")
+    kept = [_screen_chunk(start, start, space, predictor, hull, threshold)]  # the columns of an empty result
+    for low in range(start, stop, batch):
+        high = min(stop, low + batch)
+        kept.append(_screen_chunk(low, high, space, predictor, hull, threshold))
+        if on_progress is not None:
+            on_progress(high - start, stop - start)
+    return merge_blocks(kept)
+
+
+def merge_blocks(blocks: Sequence[ScreenBlock]) -> ScreenBlock:
+    """Join the blocks of adjacent ranges, given in order."""
+    if not blocks:
+        raise InputError("No screened blocks to merge: screen at least one range.")
+    columns: dict[str, Any] = {}
+    for field in fields(ScreenBlock):
+        parts = [getattr(block, field.name) for block in blocks]
+        if field.name.startswith("n_"):
+            columns[field.name] = _summed(parts)
+        elif any(part is None for part in parts):
+            columns[field.name] = None
+        else:
+            columns[field.name] = np.concatenate(parts)
+    return ScreenBlock(**columns)
+
+
+def composition_fractions(
+    elements: NDArray[np.integer], counts: NDArray[np.integer], n_elements: int = N_ELEMENTS
+) -> NDArray[np.float64]:
+    """Element fractions (n, n_elements) from element columns and atom counts (n, k), for hull and network alike.
+
+    Rounded to float32 they are what a formula's features are, so network and hull see the same composition.
+    """
+    elements, counts = np.asarray(elements), np.asarray(counts, dtype=np.int64)
+    share = counts / counts.sum(axis=1, keepdims=True)
+    dense = np.zeros((len(elements), n_elements))
+    rows, columns = np.nonzero(elements >= 0)
+    dense[rows, elements[rows, columns]] = share[rows, columns]
+    return dense
+
+
+def _screen_chunk(
+    start: int, stop: int, space: CompositionSpace, predictor: Network, hull: Hull, threshold: float
+) -> ScreenBlock:
+    """Screen a range that fits in memory."""
+    blocks = list(space.iterate_systems(start, stop, block_size=CHUNK_ROWS))
+    fractions = _joined([_block_fractions(block) for block in blocks], np.float32, (N_ELEMENTS,))
+    hull_energy = _joined([_block_hull(block, hull, exclude_own=False) for block in blocks], np.float64)
+    # A phase on the hull holds its own composition down: taken out, its network prediction competes with the others.
+    others = _joined([_block_hull(block, hull, exclude_own=True) for block in blocks], np.float64)
+    prediction, std = predictor.predict(fractions, position=start)
+    difference = prediction.astype(np.float64) - others
+    rows = np.flatnonzero(difference <= threshold)
+    survivors = space.unrank(rows + start)
+    arity = np.count_nonzero(survivors.elements >= 0, axis=1)
+    exact = composition_fractions(survivors.elements, survivors.counts)
+    return ScreenBlock(
+        index=rows + start,
+        elements=survivors.elements,
+        counts=survivors.counts,
+        prediction=prediction[rows],
+        prediction_std=None if std is None else std[rows],
+        hull_energy=hull_energy[rows],
+        decomposition_energy=difference[rows],
+        known=hull.is_known(exact) if len(rows) else np.zeros(0, dtype=bool),
+        n_screened={k: sum(block.size for block in blocks if block.arity == k) for k in space.arities},
+        n_below={k: int((arity == k).sum()) for k in space.arities},
+    )
+
+
+def _block_fractions(block: SystemBlock) -> NDArray[np.float32]:
+    """Dense element fractions of the block's compositions inside the range, in fp64 rounded to float32."""
+    n_systems, n_stoichiometries = len(block.systems), len(block.stoichiometries)
+    dense = np.zeros((n_systems, n_stoichiometries, N_ELEMENTS), dtype=np.float32)
+    systems = np.arange(n_systems)[:, None]
+    stoichiometries = np.arange(n_stoichiometries)[None, :]
+    for column in range(block.arity):
+        dense[systems, stoichiometries, block.systems[:, column, None]] = block.fractions[None, :, column]
+    return dense.reshape(-1, N_ELEMENTS)[block.skip : block.skip + block.size]
+
+
+def _block_hull(block: SystemBlock, hull: Hull, *, exclude_own: bool) -> NDArray[np.float64]:
+    """Hull energies of the block's compositions inside the range, eV/atom; of all other compositions on demand."""
+    energies = hull.energy_block(block.systems, block.fractions, exclude_own=exclude_own)
+    return energies.reshape(-1)[block.skip : block.skip + block.size]
+
+
+def _joined(parts: list[NDArray[F]], dtype: type[F], trailing: tuple[int, ...] = ()) -> NDArray[F]:
+    return np.concatenate([np.zeros((0, *trailing), dtype=dtype), *parts])
+
+
+def _summed(parts: Sequence[dict[int, int]]) -> dict[int, int]:
+    total: dict[int, int] = {}
+    for part in parts:
+        for arity, count in part.items():
+            total[arity] = total.get(arity, 0) + count
+    return total

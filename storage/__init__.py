@@ -1,0 +1,1 @@
+"""Artifacts: table schemas, content-addressed data with manifests, leases, catalog, model files and export."""

@@ -1,0 +1,1 @@
+"""One file per stage: a Prefect task that reads artifacts, calls the science, and writes one artifact."""

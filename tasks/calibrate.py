@@ -1,0 +1,57 @@
+"""Calibrate: how far a prediction below the hull can be trusted, from chemical systems the network has not seen."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from models.formula import parse_many
+from models.stability import fit_probability, residual_summary
+from storage.artifact import ArtifactRef, ArtifactRequest
+from storage.store import ArtifactStore, ArtifactWriter
+from tasks.loading import input_of, load_hull, load_predictor, reference_correction
+from tasks.stage import build, stage
+
+STAGE_VERSION = 1
+
+
+@stage("calibrate")
+def calibrate(root: str, network: ArtifactRef, phases: ArtifactRef) -> ArtifactRef:
+    """Fit the probability of being stable on the network's calibration rows.
+
+    Those rows are whole chemical systems kept out of training. Each one's predicted and true energy is held against
+    the hull of all other compositions, exactly as a candidate's is.
+    """
+    store = ArtifactStore(root)
+    request = ArtifactRequest(
+        "calibration",
+        "tasks.calibrate",
+        STAGE_VERSION,
+        {},
+        {"network": network, "phases": phases},
+        energy_scheme=store.manifest(phases).energy_scheme,
+    )
+    return build(root, request, lambda writer: _write(writer, store, network, phases))
+
+
+def _write(writer: ArtifactWriter, store: ArtifactStore, network: ArtifactRef, phases: ArtifactRef) -> None:
+    features = input_of(store, network, "features")
+    result: dict[str, Any]
+    if features is None:
+        result = {"probability": {"method": "none", "reason": "the network's training data is not in this store"}}
+    else:
+        table = store.read_table(features)
+        table = table.filter(np.array(table.column("split").to_pylist()) == "calibration")
+        fractions = parse_many(table.column("formula").to_pylist()).fractions
+        truth = table.column("formation_energy_per_atom").to_numpy() - fractions @ reference_correction(store, phases)
+        prediction = load_predictor(network, phases).predict(fractions.astype(np.float32))[0].astype(np.float64)
+        hull = load_hull(phases)
+        result = {
+            "probability": fit_probability(
+                hull.decomposition_energy(fractions, prediction), hull.decomposition_energy(fractions, truth)
+            ),
+            "residuals": residual_summary(prediction, truth),
+        }
+        writer.count("rows", table.num_rows)
+    writer.write_json("calibration.json", result)

@@ -1,0 +1,187 @@
+"""Moduli: crystal graphs -> `model` (CGCNN for log10 K and log10 G), and its predictions for candidates."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from models.crystal_graph import CRYSTAL_FEATURE_VERSION
+from models.elements import ELEMENTS
+from models.errors import InputError
+from models.folds import grouped_folds
+from models.metrics import regression_metrics
+from models.moduli import ModuliPredictor, TrainedModuli, train_ensemble, training_rows
+from models.moduli_training import ModuliTraining
+from storage.artifact import ArtifactRef, ArtifactRequest
+from storage.model_files import ModelCard, read_model
+from storage.store import ArtifactStore, ArtifactWriter
+from tasks.checkpoint import Checkpoint, learning_curve
+from tasks.featurize import read_graphs
+from tasks.loading import input_of
+from tasks.parameters import ModuliParameters
+from tasks.progress import Progress
+from tasks.stage import build, stage
+
+STAGE_VERSION = 1
+PREDICTION_VERSION = 1
+CALIBRATION_FOLDS = 10
+
+_MODULI = ["bulk_modulus_vrh", "shear_modulus_vrh"]
+
+
+@stage("train-moduli", retries=1)
+def train_moduli(root: str, graphs: ArtifactRef, parameters: ModuliParameters) -> ArtifactRef:
+    """Train an ensemble of crystal-graph networks on the compounds that state moduli.
+
+    One formula in ten is held out: it calibrates the error bars and measures the ensemble.
+    """
+    store = ArtifactStore(root)
+    settings = moduli_settings(parameters)
+    request = ArtifactRequest(
+        "model",
+        "tasks.moduli",
+        STAGE_VERSION,
+        {"network": "cgcnn", "members": parameters.members, "settings": settings.to_dict()},
+        {"graphs": graphs, "compounds": _compounds_of(store, graphs)},
+    )
+    return build(root, request, lambda writer: _write_model(writer, store, graphs, parameters, settings))
+
+
+def moduli_settings(parameters: ModuliParameters) -> ModuliTraining:
+    """Return the trainer's settings with what was changed."""
+    settings = ModuliTraining(seed=parameters.seed, threads=parameters.threads)
+    return settings if parameters.epochs is None else replace(settings, epochs=parameters.epochs)
+
+
+def _compounds_of(store: ArtifactStore, graphs: ArtifactRef) -> ArtifactRef:
+    compounds = input_of(store, graphs, "compounds")
+    if compounds is None:
+        raise InputError(f"the compounds that {graphs.key} was made from are not in the store; ingest them again")
+    return compounds
+
+
+def _write_model(
+    writer: ArtifactWriter, store: ArtifactStore, ref: ArtifactRef, parameters: ModuliParameters, settings: ModuliTraining
+) -> None:
+    graphs, rows = read_graphs(store, ref)
+    frame = store.read_table(_compounds_of(store, ref)).to_pandas().iloc[rows].reset_index(drop=True)
+    frame["elastic_tensor"] = [None if value is None else value.reshape(6, 6) for value in frame["elastic_tensor"]]
+    reasons = training_rows(frame)
+    good = np.array([row for row, reason in enumerate(reasons) if reason is None], dtype=np.int64)
+    if len(good) < 50:
+        raise InputError(f"{len(good)} compounds have a structure and usable moduli; a network needs at least 50: give more")
+    chosen = frame.iloc[good]
+    logs = np.log10(chosen[_MODULI].to_numpy(float))
+    folder = store.scratch(writer.request.key)
+    trained = train_ensemble(
+        graphs.select(good),
+        logs[:, 0],
+        logs[:, 1],
+        chosen["formula"].tolist(),
+        settings,
+        n_members=parameters.members,
+        calibration_folds=CALIBRATION_FOLDS,
+        on_member=lambda member: _member_options(member, settings, Checkpoint(folder, f"member-{member:03d}")),
+    )
+    held_out = grouped_folds(chosen["formula"].tolist(), CALIBRATION_FOLDS, settings.seed) == 0
+    prediction = trained.predictor(settings.threads).predict(graphs.select(good))
+    predicted = np.column_stack([prediction.log10_bulk, prediction.log10_shear])
+    metrics = {
+        name: regression_metrics(logs[held_out, k], predicted[held_out, k])
+        for k, name in enumerate(("log10_bulk_modulus", "log10_shear_modulus"))
+    }
+    writer.write_model(_card(trained, ref, chosen, held_out, metrics), trained.members)
+    writer.write_table("learning_curve", learning_curve(trained.histories), "learning_curve")
+    writer.write_table("parity", _parity(chosen, predicted, held_out), "moduli_parity")
+    refused = [(row, reason) for row, reason in enumerate(reasons) if reason is not None and frame[_MODULI].iloc[row].notna().any()]
+    if refused:
+        writer.reject(
+            {
+                "row": int(rows[row]),
+                "material_id": frame["material_id"].iloc[row],
+                "formula": frame["formula"].iloc[row],
+                "reason": reason,
+                "record": None,
+            }
+            for row, reason in refused
+        )
+    writer.count("rows_train", int((~held_out).sum()))
+    writer.count("rows_calibration", int(held_out.sum()))
+
+
+def _member_options(member: int, settings: ModuliTraining, checkpoint: Checkpoint) -> dict[str, Any]:
+    """Return what resumes a member, and what keeps its checkpoints."""
+    progress = Progress(f"train cgcnn {member + 1}", settings.epochs, "epochs")
+    return {"resume": checkpoint.load(), "on_epoch": checkpoint.watch(progress, "log10(GPa)")}
+
+
+def _card(
+    trained: TrainedModuli, graphs: ArtifactRef, chosen: pd.DataFrame, held_out: np.ndarray, metrics: dict[str, Any]
+) -> ModelCard:
+    return ModelCard(
+        name="cgcnn",
+        architecture=trained.architecture,
+        features="crystal_graph",
+        feature_version=CRYSTAL_FEATURE_VERSION,
+        element_order=list(ELEMENTS),
+        targets=[
+            {"name": name, "unit": "GPa", "transform": "log10"} for name in ("bulk_modulus_vrh", "shear_modulus_vrh")
+        ],
+        normalisation=trained.normalisation,
+        calibration=trained.calibration,
+        training_data=graphs.digest,
+        split={"train": int((~held_out).sum()), "calibration": int(held_out.sum())},
+        metrics=metrics,
+        functional=str(chosen["functional"].iloc[0] or "unstated"),
+        n_members=len(trained.members),
+        domain={"source": sorted(set(chosen["source"]))},
+    )
+
+
+def _parity(chosen: pd.DataFrame, predicted: np.ndarray, held_out: np.ndarray) -> pa.Table:
+    return pa.table(
+        {
+            "material_id": chosen["material_id"].tolist(),
+            "formula": chosen["formula"].tolist(),
+            "split": np.where(held_out, "calibration", "train").tolist(),
+            "bulk_modulus_vrh": chosen["bulk_modulus_vrh"].to_numpy(float),
+            "shear_modulus_vrh": chosen["shear_modulus_vrh"].to_numpy(float),
+            "bulk_modulus_prediction": 10 ** predicted[:, 0],
+            "shear_modulus_prediction": 10 ** predicted[:, 1],
+        }
+    )
+
+
+@stage("predict-moduli")
+def predict_moduli(root: str, network: ArtifactRef, graphs: ArtifactRef) -> ArtifactRef:
+    """Predict K and G with error bars for every crystal graph."""
+    store = ArtifactStore(root)
+    request = ArtifactRequest(
+        "moduli",
+        "tasks.moduli",
+        PREDICTION_VERSION,
+        {},
+        {"network": network, "graphs": graphs, "compounds": _compounds_of(store, graphs)},
+    )
+    return build(root, request, lambda writer: _write_moduli(writer, store, network, graphs))
+
+
+def _write_moduli(writer: ArtifactWriter, store: ArtifactStore, network: ArtifactRef, ref: ArtifactRef) -> None:
+    card, members = read_model(network)
+    if card.features != "crystal_graph":
+        raise InputError(f"the model {network.key} predicts from {card.features}; give a moduli model (crystal graphs)")
+    predictor = ModuliPredictor(
+        card.architecture.model_dump(), card.normalisation.model_dump(), members, card.calibration, threads=1
+    )
+    graphs, rows = read_graphs(store, ref)
+    compounds = store.read_table(_compounds_of(store, ref), columns=["material_id", "formula"]).take(rows)
+    frame = predictor.predict(graphs).to_frame()
+    frame.insert(0, "material_id", compounds.column("material_id").to_pylist())
+    frame.insert(1, "formula", compounds.column("formula").to_pylist())
+    frame["moduli_source"] = "predicted"
+    writer.write_table("moduli", pa.Table.from_pandas(frame, preserve_index=False), "moduli")
+    writer.count("rows", len(frame))

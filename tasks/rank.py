@@ -1,0 +1,132 @@
+"""Rank: candidates and their moduli -> `ranking`, with the reason for every row that is left out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from models.candidate_filters import FilterOutcome, FilterParameters, apply_filters
+from models.electrodeposition import LITHIUM, StabilityConstants
+from models.elements import RADIOACTIVE
+from models.formula import parse_many
+from models.ranking import RankingParameters, choose_moduli, rank_table, with_volume_ratio
+from models.stability_sampling import SamplingParameters
+from models.structures import parse_structures
+from models.volume_ratio import VolumeRatios, volume_ratios
+from storage.artifact import ArtifactRef, ArtifactRequest
+from storage.store import ArtifactStore, ArtifactWriter
+from tasks.fanout import fan_out
+from tasks.loading import load_hull
+from tasks.parameters import RankParameters
+from tasks.stage import build, stage
+
+STAGE_VERSION = 1
+
+
+@stage("rank")
+def rank(
+    root: str, candidates: ArtifactRef, moduli: ArtifactRef, parameters: RankParameters, phases: ArtifactRef | None = None
+) -> ArtifactRef:
+    """Rank the candidates by chi against the metal, lowest first.
+
+    Parameters
+    ----------
+    root
+        The store.
+    candidates
+        `compounds` with structures.
+    moduli
+        Predicted moduli of those compounds.
+    parameters
+        Filters and electrode.
+    phases
+        Hull for candidates that state no energy above it; used only where both are of one energy scheme.
+    """
+    store = ArtifactStore(root)
+    inputs = {"candidates": candidates, "moduli": moduli}
+    scheme = store.manifest(candidates).energy_scheme
+    if phases is not None and store.manifest(phases).energy_scheme == scheme:
+        inputs["phases"] = phases
+    request = ArtifactRequest(
+        "ranking", "tasks.rank", STAGE_VERSION, parameters.model_dump(mode="json"), inputs, energy_scheme=scheme
+    )
+    return build(root, request, lambda writer: _write(writer, store, inputs, parameters))
+
+
+def ranking_parameters(parameters: RankParameters) -> RankingParameters:
+    """Return the science's settings for a stage's parameters."""
+    return RankingParameters(
+        filters=FilterParameters(
+            metal=parameters.metal,
+            max_energy_above_hull=parameters.max_energy_above_hull,
+            keep_missing_hull=parameters.keep_unknown,
+            min_band_gap=parameters.min_band_gap,
+            keep_missing_gap=parameters.keep_unknown,
+            forbidden_elements=() if parameters.allow_radioactive else tuple(RADIOACTIVE),
+        ),
+        constants=_constants(parameters),
+        sampling=SamplingParameters(n_samples=parameters.samples, seed=parameters.seed),
+    )
+
+
+def _constants(parameters: RankParameters) -> StabilityConstants:
+    return StabilityConstants(metal=LITHIUM.metal, wavenumber=parameters.wavenumber)
+
+
+def _write(
+    writer: ArtifactWriter, store: ArtifactStore, inputs: dict[str, ArtifactRef], parameters: RankParameters
+) -> None:
+    settings = ranking_parameters(parameters)
+    frame = store.read_table(inputs["candidates"]).to_pandas()
+    writer.count("candidates", len(frame))
+    if "phases" in inputs:
+        frame = with_energy_above_hull(frame, inputs["phases"])
+    outcomes = [apply_filters(frame, settings.filters)]
+    stated = frame if parameters.prefer_stated else frame.iloc[:0]
+    predicted = store.read_table(inputs["moduli"]).to_pandas()
+    outcomes.append(choose_moduli(outcomes[-1].kept, stated, predicted, bad_stated=settings.bad_stated))
+    outcomes.append(with_volume_ratio(outcomes[-1].kept, _volume_ratios(outcomes[-1].kept)))
+    outcomes.append(rank_table(outcomes[-1].kept, settings))
+    _write_outcomes(writer, outcomes)
+
+
+def _write_outcomes(writer: ArtifactWriter, outcomes: list[FilterOutcome]) -> None:
+    ranked = outcomes[-1].kept.copy()
+    ranked["mixed_scheme"] = False
+    writer.write_table("ranking", pa.Table.from_pandas(ranked, preserve_index=False), "ranking")
+    excluded = pd.concat([outcome.excluded for outcome in outcomes], ignore_index=True)
+    columns = {name: pa.array(excluded[name].astype(str), pa.string()) for name in ("material_id", "formula", "stage", "reason")}
+    writer.write_table("excluded", pa.table(columns), "excluded")
+    writer.count("ranked", len(ranked))
+    writer.count("excluded", len(excluded))
+    for name, n in excluded["stage"].value_counts().items():
+        writer.count(f"excluded_{name}", int(n))
+
+
+def with_energy_above_hull(frame: pd.DataFrame, phases: ArtifactRef) -> pd.DataFrame:
+    """Fill the energy above hull of rows that state a formation energy and no distance."""
+    energy = frame["formation_energy_per_atom"].to_numpy(float)
+    above = frame["energy_above_hull"].to_numpy(float).copy()
+    rows = np.flatnonzero(np.isnan(above) & np.isfinite(energy))
+    if len(rows):
+        fractions = parse_many(frame["formula"].iloc[rows].tolist()).fractions
+        above[rows] = np.maximum(energy[rows] - load_hull(phases).energy_many(fractions), 0.0)
+    return frame.assign(energy_above_hull=above)
+
+
+def _ratio_chunk(texts: list[str | None]) -> list[tuple[float, str | None]]:
+    structures, reasons = parse_structures([text or "" for text in texts])
+    found = volume_ratios(structures)
+    pairs = zip(found.values, reasons, found.reasons, strict=True)
+    return [(float(value), first or second) for value, first, second in pairs]
+
+
+def _volume_ratios(frame: pd.DataFrame) -> VolumeRatios:
+    """Return the volume ratio of each candidate from its structure."""
+    texts: list[Any] = frame["structure"].tolist()
+    chunks = [texts[start : start + 50] for start in range(0, len(texts), 50)]
+    found = [pair for part in fan_out(_ratio_chunk, chunks, "volume ratios", chunk=1, unit=50) for pair in part]
+    return VolumeRatios(np.array([value for value, _ in found], dtype=float), [reason for _, reason in found])

@@ -1,0 +1,1 @@
+"""One client per source of tables: plain functions without Prefect."""

@@ -23,7 +23,9 @@ def main() -> None:
     for name, value in CHILD_ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     warnings.filterwarnings("ignore")
-    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    console = logging.StreamHandler()
+    console.setLevel(logging.WARNING)  # of the handler: records of Prefect's own loggers pass the root's level by
+    logging.basicConfig(handlers=[console], format="%(message)s")
     sys.exit(_run())
 
 
@@ -62,8 +64,8 @@ def _run() -> int:
         if os.environ.get("ELEMSCREEN_TRACEBACK"):
             raise
         say_error(
-            f"the run failed ({type(error).__name__}: {' '.join(str(error).split())[:300]}); finished stages are in the "
-            "store, run the same command again to go on; ELEMSCREEN_TRACEBACK=1 shows where it failed"
+            f"the run failed ({type(error).__name__}: {' '.join(str(error).split())[:300]}); finished stages are in "
+            "the store, run the same command again to go on; ELEMSCREEN_TRACEBACK=1 shows where it failed"
         )
         return 1
     return 0

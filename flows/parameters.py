@@ -18,8 +18,12 @@ from tasks.parameters import (
 class FlowParameters(Parameters):
     """What every flow needs to know about where it runs."""
 
-    store: str | None = Field(None, description="folder or URL of the artifact store; empty: $ELEMSCREEN_STORE or ./elemscreen-store")
-    cluster: str = Field("local", description="Dask profile (name or YAML file), or the address tcp://HOST:PORT of a scheduler")
+    store: str | None = Field(
+        None, description="folder or URL of the artifact store; empty: $ELEMSCREEN_STORE or ./elemscreen-store"
+    )
+    cluster: str = Field(
+        "local", description="Dask profile (name or YAML file), or the address tcp://HOST:PORT of a scheduler"
+    )
 
 
 class IngestParameters(FlowParameters):
@@ -32,7 +36,9 @@ class TrainFlowParameters(FlowParameters):
     """Parameters of the flow `train`."""
 
     data: str = Field("starter", description="formation energies: `starter`, a file, an artifact folder or a key")
-    energies: SourceParameters = Field(default_factory=SourceParameters, description="how to read `data` where it is a file")
+    energies: SourceParameters = Field(
+        default_factory=SourceParameters, description="how to read `data` where it is a file"
+    )
     cleaning: CleanParameters = Field(default_factory=CleanParameters)
     training: TrainParameters = Field(default_factory=TrainParameters)
 
@@ -61,9 +67,13 @@ class CampaignParameters(FlowParameters):
     """Parameters of the flow `campaign`: the whole pipeline."""
 
     name: str = Field("campaign", description="name of the campaign, the title of its report")
-    energies: SourceParameters = Field(default_factory=SourceParameters, description="formation energies: the hull and the training rows")
+    energies: SourceParameters = Field(
+        default_factory=SourceParameters, description="formation energies: the hull and the training rows"
+    )
     known: SourceParameters | None = Field(None, description="a list of known compositions, with or without energies")
-    structures: SourceParameters | None = Field(None, description="structures with moduli to learn from; empty: the energies' table")
+    structures: SourceParameters | None = Field(
+        None, description="structures with moduli to learn from; empty: the energies' table"
+    )
     electrolytes: SourceParameters | None = Field(None, description="candidates to rank; empty: the energies' table")
     cleaning: CleanParameters = Field(default_factory=CleanParameters)
     training: TrainParameters = Field(default_factory=TrainParameters)

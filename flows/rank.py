@@ -30,5 +30,5 @@ def rank_stages(parameters: RankFlowParameters) -> ArtifactRef:
         structures = resolve_compounds.submit(root, p.structures).result()
         network = train_moduli.submit(root, featurize_graphs.submit(root, structures).result(), p.moduli).result()
     graphs = featurize_graphs.submit(root, candidates).result()
-    moduli = predict_moduli.submit(root, network, candidates, graphs).result()
+    moduli = predict_moduli.submit(root, network, graphs).result()
     return rank_task.submit(root, candidates, moduli, p.ranking).result()

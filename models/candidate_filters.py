@@ -291,9 +291,7 @@ def split(frame: pd.DataFrame, stage: str, reasons: Sequence[str | None]) -> Fil
     keep = np.array([reason is None for reason in reasons], dtype=bool)
     identifiers = [f"row {i}" if _is_missing(m) else str(m) for i, m in enumerate(_column(frame, "material_id"))]
     formulas = ["" if _is_missing(f) else str(f) for f in _column(frame, "formula")]
-    excluded = pd.DataFrame(
-        {"material_id": identifiers, "formula": formulas, "stage": stage, "reason": list(reasons)}
-    )
+    excluded = pd.DataFrame({"material_id": identifiers, "formula": formulas, "stage": stage, "reason": list(reasons)})
     return FilterOutcome(frame[keep].reset_index(drop=True), excluded[~keep].reset_index(drop=True))
 
 

@@ -272,15 +272,11 @@ class _Run:
 
     def capture(self) -> TrainingState:
         """Copy the state out."""
-        return capture_state(
-            self.network, self.average, self.optimiser, self.progress, self.parameters, self.digest
-        )
+        return capture_state(self.network, self.average, self.optimiser, self.progress, self.parameters, self.digest)
 
     def restore(self, state: TrainingState) -> None:
         """Go on from a state."""
-        self.progress = restore_state(
-            state, self.network, self.average, self.optimiser, self.parameters, self.digest
-        )
+        self.progress = restore_state(state, self.network, self.average, self.optimiser, self.parameters, self.digest)
 
 
 _LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {

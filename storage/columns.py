@@ -81,6 +81,8 @@ TABLES: dict[str, tuple[int, list[pa.Field]]] = {
             _f64("band_gap", "eV", "electronic band gap", null=True),
             _f64("volume_per_atom", "A^3/atom", "cell volume per atom", null=True),
             *_MODULI_NULL,
+            _f64("bulk_modulus_vrh_raw", "GPa", "bulk modulus before a bias correction of the source", null=True),
+            _f64("shear_modulus_vrh_raw", "GPa", "shear modulus before a bias correction of the source", null=True),
             _field(
                 "elastic_tensor",
                 _LIST_F64,

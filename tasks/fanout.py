@@ -20,9 +20,7 @@ def _chunk(function: Callable[[T], R], items: Sequence[T]) -> list[R]:
     return [function(item) for item in items]
 
 
-def fan_out(
-    function: Callable[[T], R], items: Sequence[T], label: str, chunk: int = 32, unit: int = 1
-) -> list[R]:
+def fan_out(function: Callable[[T], R], items: Sequence[T], label: str, chunk: int = 32, unit: int = 1) -> list[R]:
     """Apply a pure function to every item, over the Dask workers when called on one.
 
     Parameters

@@ -70,7 +70,9 @@ def _write_graphs(writer: ArtifactWriter, store: ArtifactStore, compounds: Artif
     texts = table.column("structure").to_pylist()
     with_structure = [row for row, text in enumerate(texts) if text is not None]
     chunks = [with_structure[start : start + 50] for start in range(0, len(with_structure), 50)]
-    parts = fan_out(_graph_chunk, [[texts[row] for row in chunk] for chunk in chunks], "crystal graphs", chunk=1, unit=50)
+    parts = fan_out(
+        _graph_chunk, [[texts[row] for row in chunk] for chunk in chunks], "crystal graphs", chunk=1, unit=50
+    )
     reasons = [reason for _, chunk_reasons in parts for reason in chunk_reasons]
     rows = [row for row, reason in zip(with_structure, reasons, strict=True) if reason is None]
     graphs = CrystalGraphs.concatenate([part for part, _ in parts]) if parts else build_graphs([])[0]
@@ -80,7 +82,13 @@ def _write_graphs(writer: ArtifactWriter, store: ArtifactStore, compounds: Artif
     if refused:
         names, formulas = table.column("material_id"), table.column("formula")
         writer.reject(
-            {"row": row, "material_id": names[row].as_py(), "formula": formulas[row].as_py(), "reason": reason, "record": None}
+            {
+                "row": row,
+                "material_id": names[row].as_py(),
+                "formula": formulas[row].as_py(),
+                "reason": reason,
+                "record": None,
+            }
             for row, reason in refused
         )
     writer.count("rows", len(rows))

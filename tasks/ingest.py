@@ -16,8 +16,8 @@ from models.errors import InputError
 from models.formula import parse_many
 from models.structures import parse_structure
 from storage.artifact import ArtifactRef, ArtifactRequest
-from storage.scheme import EnergyScheme
 from storage.schemas import SCHEMAS, conform
+from storage.scheme import EnergyScheme
 from storage.store import ArtifactWriter
 from tasks.fanout import fan_out
 from tasks.parameters import SourceParameters
@@ -34,6 +34,8 @@ _NUMBERS = (
     "volume_per_atom",
     "bulk_modulus_vrh",
     "shear_modulus_vrh",
+    "bulk_modulus_vrh_raw",
+    "shear_modulus_vrh_raw",
     "volume_ratio",
     "temperature",
 )
@@ -191,7 +193,7 @@ def _tensors(column: pd.Series, reasons: list[str | None]) -> list[list[float] |
     """Return elastic tensors (6x6 lists or JSON, GPa) as 36 numbers row by row."""
     out: list[list[float] | None] = []
     for index, value in enumerate(column):
-        if isinstance(value, float) and math.isnan(value) or value is None:
+        if (isinstance(value, float) and math.isnan(value)) or value is None:
             out.append(None)
             continue
         try:

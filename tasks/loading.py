@@ -41,7 +41,9 @@ def load_predictor(model: ArtifactRef, phases: ArtifactRef | None = None) -> Pre
     """
     card, members = read_model(model)
     if card.features != "element_fraction":
-        raise InputError(f"the model {model.key} predicts from {card.features}, not from a formula; give a composition network")
+        raise InputError(
+            f"the model {model.key} predicts from {card.features}, not from a formula; give a composition network"
+        )
     if card.element_order != list(ELEMENTS):
         raise InputError(f"the model {model.key} has another order of elements; train it again with this version")
     correction = None if phases is None else reference_correction(ArtifactStore.from_ref(phases), phases)

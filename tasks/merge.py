@@ -62,7 +62,9 @@ def _write(
     table = table.take(pc.sort_indices(table, sort_keys=[("index", "ascending")]))
     index = table.column("index").to_numpy()
     if len(index) and (index.min() < 0 or (np.diff(index) <= 0).any()):
-        raise ForeignPart("two of the screen's spaces share compositions; make their arities or elements exclude each other")
+        raise ForeignPart(
+            "two of the screen's spaces share compositions; make their arities or elements exclude each other"
+        )
     table = _with_flags(table, store, inputs)
     writer.write_table("candidates", table, "candidates")
     for name, value in (counts | candidate_counts(table)).items():
@@ -91,8 +93,12 @@ def check_parts(
             and all(manifest.inputs[name].digest == inputs[name].digest for name in ("network", "phases"))
         )
         if not same:
-            raise ForeignPart(f"{part.key} belongs to another screen (network, phases, space or threshold); screen again")
-        ranges.setdefault(json.dumps(header["space"], sort_keys=True), []).append((header["start"], header["stop"], part.key))
+            raise ForeignPart(
+                f"{part.key} belongs to another screen (network, phases, space or threshold); screen again"
+            )
+        ranges.setdefault(json.dumps(header["space"], sort_keys=True), []).append(
+            (header["start"], header["stop"], part.key)
+        )
         for name, value in manifest.counts.items():
             counts[name] = counts.get(name, 0) + value
             counts[name.partition("_")[0]] += value
@@ -104,7 +110,9 @@ def check_parts(
             counts[f"systems_{arity}"] = counts.get(f"systems_{arity}", 0) + n
             counts["systems"] += n
     if ranges:
-        raise ForeignPart(f"{next(iter(ranges.values()))[0][2]} belongs to a space that this screen does not have; screen again")
+        raise ForeignPart(
+            f"{next(iter(ranges.values()))[0][2]} belongs to a space that this screen does not have; screen again"
+        )
     return counts
 
 
@@ -113,7 +121,9 @@ def _check_ranges(ranges: list[tuple[int, int, str]], size: int) -> None:
     for start, stop, key in sorted(ranges):
         if start != position:
             what = "is missing" if start > position else f"is doubled by {key}"
-            raise ForeignPart(f"the range from {min(start, position):,} to {max(start, position):,} {what}; screen again")
+            raise ForeignPart(
+                f"the range from {min(start, position):,} to {max(start, position):,} {what}; screen again"
+            )
         position = stop
     if position != size:
         raise ForeignPart(f"the range from {position:,} to {size:,} is missing; screen again")
@@ -162,7 +172,7 @@ def incomplete_systems(chemsys: pa.ChunkedArray, without_energy: set[str]) -> np
 
 
 def candidate_counts(table: pa.Table) -> dict[str, int]:
-    """Count candidates before and after the flagged ones are taken out, in the order known, hull_incomplete, out_of_domain."""
+    """Count candidates before and after those known, hull_incomplete and out_of_domain are taken out, in turn."""
     flags = {name: table.column(name).to_numpy() for name in ("known", "hull_incomplete", "out_of_domain")}
     counts = {f"flag_{name}": int(flag.sum()) for name, flag in flags.items()}
     left = np.ones(table.num_rows, dtype=bool)

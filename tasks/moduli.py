@@ -65,7 +65,11 @@ def _compounds_of(store: ArtifactStore, graphs: ArtifactRef) -> ArtifactRef:
 
 
 def _write_model(
-    writer: ArtifactWriter, store: ArtifactStore, ref: ArtifactRef, parameters: ModuliParameters, settings: ModuliTraining
+    writer: ArtifactWriter,
+    store: ArtifactStore,
+    ref: ArtifactRef,
+    parameters: ModuliParameters,
+    settings: ModuliTraining,
 ) -> None:
     graphs, rows = read_graphs(store, ref)
     frame = store.read_table(_compounds_of(store, ref)).to_pandas().iloc[rows].reset_index(drop=True)
@@ -73,7 +77,9 @@ def _write_model(
     reasons = training_rows(frame)
     good = np.array([row for row, reason in enumerate(reasons) if reason is None], dtype=np.int64)
     if len(good) < 50:
-        raise InputError(f"{len(good)} compounds have a structure and usable moduli; a network needs at least 50: give more")
+        raise InputError(
+            f"{len(good)} compounds have a structure and usable moduli; a network needs at least 50: give more"
+        )
     chosen = frame.iloc[good]
     logs = np.log10(chosen[_MODULI].to_numpy(float))
     folder = store.scratch(writer.request.key)
@@ -97,7 +103,11 @@ def _write_model(
     writer.write_model(_card(trained, ref, chosen, held_out, metrics), trained.members)
     writer.write_table("learning_curve", learning_curve(trained.histories), "learning_curve")
     writer.write_table("parity", _parity(chosen, predicted, held_out), "moduli_parity")
-    refused = [(row, reason) for row, reason in enumerate(reasons) if reason is not None and frame[_MODULI].iloc[row].notna().any()]
+    refused = [
+        (row, reason)
+        for row, reason in enumerate(reasons)
+        if reason is not None and frame[_MODULI].iloc[row].notna().any()
+    ]
     if refused:
         writer.reject(
             {

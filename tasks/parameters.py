@@ -22,7 +22,8 @@ class SourceParameters(Parameters):
 
     source: str = Field("starter", description="`starter`, or `file:PATH` (CSV, JSON, JSON lines or Parquet, .gz too)")
     columns: dict[str, str] = Field(
-        default_factory=dict, description="the file's column -> ours, for example {'delta_e': 'formation_energy_per_atom'}"
+        default_factory=dict,
+        description="the file's column -> ours, for example {'delta_e': 'formation_energy_per_atom'}",
     )
     database: str = Field("file", description="name of the database the rows came from: oqmd, mp, jarvis, ...")
     release: str = Field("unstated", description="release of that database; part of the energy scheme")
@@ -48,7 +49,10 @@ class CleanParameters(Parameters):
         0.05, gt=0, lt=0.5, description="part of the training rows, by whole chemical systems, kept for calibration"
     )
     validation_fraction: float = Field(
-        0.1, ge=0, lt=0.5, description="part of the rows, by whole chemical systems, only measured; used when the table has no split"
+        0.1,
+        ge=0,
+        lt=0.5,
+        description="part of the rows, by whole chemical systems, only measured; used when the table has no split",
     )
     seed: int = Field(0, description="seed of the split")
     audit_references: bool = Field(True, description="look for wrong elemental references and correct them")
@@ -79,11 +83,16 @@ class SpaceParameters(Parameters):
 class ScreenParameters(Parameters):
     """What is screened and what is kept."""
 
-    spaces: tuple[SpaceParameters, ...] = Field((SpaceParameters(),), min_length=1, description="spaces, one after another")
-    threshold: float = Field(
-        -0.2, description="keep compositions whose predicted energy minus the hull of all others is at most this [eV/atom]"
+    spaces: tuple[SpaceParameters, ...] = Field(
+        (SpaceParameters(),), min_length=1, description="spaces, one after another"
     )
-    allow_mixed_scheme: bool = Field(False, description="go on although network and phases are of different energy schemes")
+    threshold: float = Field(
+        -0.2,
+        description="keep compositions whose predicted energy minus the hull of all others is at most this [eV/atom]",
+    )
+    allow_mixed_scheme: bool = Field(
+        False, description="go on although network and phases are of different energy schemes"
+    )
     min_training_rows: int = Field(100, ge=0, description="an element with fewer training rows is out of domain")
 
 

@@ -28,7 +28,11 @@ STAGE_VERSION = 1
 
 @stage("rank")
 def rank(
-    root: str, candidates: ArtifactRef, moduli: ArtifactRef, parameters: RankParameters, phases: ArtifactRef | None = None
+    root: str,
+    candidates: ArtifactRef,
+    moduli: ArtifactRef,
+    parameters: RankParameters,
+    phases: ArtifactRef | None = None,
 ) -> ArtifactRef:
     """Rank the candidates by chi against the metal, lowest first.
 
@@ -98,7 +102,10 @@ def _write_outcomes(writer: ArtifactWriter, outcomes: list[FilterOutcome]) -> No
     ranked["mixed_scheme"] = False
     writer.write_table("ranking", pa.Table.from_pandas(ranked, preserve_index=False), "ranking")
     excluded = pd.concat([outcome.excluded for outcome in outcomes], ignore_index=True)
-    columns = {name: pa.array(excluded[name].astype(str), pa.string()) for name in ("material_id", "formula", "stage", "reason")}
+    columns = {
+        name: pa.array(excluded[name].astype(str), pa.string())
+        for name in ("material_id", "formula", "stage", "reason")
+    }
     writer.write_table("excluded", pa.table(columns), "excluded")
     writer.count("ranked", len(ranked))
     writer.count("excluded", len(excluded))

@@ -81,7 +81,9 @@ def _write(writer: ArtifactWriter, store: ArtifactStore, shown: dict[str, Any], 
     writer.write_bytes("report.html", render_report(data).encode())
 
 
-def report_data(store: ArtifactStore, title: str, parameters: dict[str, Any], inputs: Mapping[str, ArtifactRef]) -> ReportData:
+def report_data(
+    store: ArtifactStore, title: str, parameters: dict[str, Any], inputs: Mapping[str, ArtifactRef]
+) -> ReportData:
     """Read what the page shows from the artifacts of a campaign."""
     manifests = {role: store.manifest(ref) for role, ref in inputs.items()}
 
@@ -130,12 +132,14 @@ def _banners(manifests: Mapping[str, Manifest], moduli_sources: list[str]) -> li
         banners.append(
             (
                 "warning",
-                "Formation energies and hull come from a universal potential (CHGNet) and from the starter set's prototypes "
+                "Formation energies and hull come from a universal potential (CHGNet) and the starter set's prototypes "
                 "alone: they show how a campaign works and are no evidence for a material.",
             )
         )
     if "selfbuilt" in moduli_sources:
-        banners.append(("warning", "Potential moduli, not evidence: the elastic data were computed with CHGNet, not DFT."))
+        banners.append(
+            ("warning", "Potential moduli, not evidence: the elastic data were computed with CHGNet, not DFT.")
+        )
     return banners
 
 
@@ -158,7 +162,9 @@ def _screen_summary(manifest: Manifest | None) -> dict[str, Any]:
     counts = manifest.counts
 
     def by_arity(prefix: str) -> dict[int, int]:
-        return {int(n.rpartition("_")[2]): v for n, v in counts.items() if n.startswith(f"{prefix}_") and n[-1].isdigit()}
+        return {
+            int(n.rpartition("_")[2]): v for n, v in counts.items() if n.startswith(f"{prefix}_") and n[-1].isdigit()
+        }
 
     return {
         "n_compositions": counts["screened"],
@@ -185,7 +191,9 @@ def _canaries(store: ArtifactStore, phases: ArtifactRef | None) -> dict[str, dic
         return {}
     table = store.read_table(phases, columns=["formula", "formation_energy_per_atom"])
     parsed = parse_many(list(CANARIES))
-    energies = dict(zip(table.column("formula").to_pylist(), table.column("formation_energy_per_atom").to_numpy(), strict=True))
+    energies = dict(
+        zip(table.column("formula").to_pylist(), table.column("formation_energy_per_atom").to_numpy(), strict=True)
+    )
     hull = load_hull(phases).energy_many(parsed.fractions)
     found = [energies.get(formula) for formula in parsed.reduced]
     return {

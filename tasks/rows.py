@@ -29,13 +29,15 @@ def raw_rows(store: ArtifactStore, compounds: ArtifactRef) -> pd.DataFrame:
     InputError
         When no row states a formation energy, or the energies were measured: experiments are no hull phases.
     """
-    frame = store.read_table(compounds, columns=_COLUMNS).to_pandas()
+    frame: pd.DataFrame = store.read_table(compounds, columns=_COLUMNS).to_pandas()
     if frame["formation_energy_per_atom"].isna().all():
         raise InputError(
             f"{compounds.key} has no formation energies; name their column with --map COLUMN=formation_energy_per_atom"
         )
     functionals = set(frame["functional"].dropna())
     if "experiment" in functionals:
-        raise InputError("experimental formation energies are never hull phases beside computed ones; ingest computed ones")
+        raise InputError(
+            "experimental formation energies are never hull phases beside computed ones; ingest computed ones"
+        )
     frame["release"] = frame["source_version"]
     return frame.drop(columns="split") if frame["split"].isna().all() else frame

@@ -37,9 +37,11 @@ def composition_space(parameters: SpaceParameters) -> CompositionSpace:
 
 
 def full_space(parameters: ScreenParameters) -> CompositionSpace:
-    """Return the space whose index names a candidate: all 86 elements, so that the same composition has the same number."""
+    """Return the space whose index names a candidate: all 86 elements, so that a composition has one number."""
     arities = sorted({arity for space in parameters.spaces for arity in space.arities} | {2, 3, 4})
-    return CompositionSpace(arities=tuple(arities), max_atoms=max(10, *(space.max_atoms for space in parameters.spaces)))
+    return CompositionSpace(
+        arities=tuple(arities), max_atoms=max(10, *(space.max_atoms for space in parameters.spaces))
+    )
 
 
 def plan_blocks(parameters: ScreenParameters, block_size: int) -> list[Block]:
@@ -47,7 +49,9 @@ def plan_blocks(parameters: ScreenParameters, block_size: int) -> list[Block]:
     blocks = []
     for number, space in enumerate(parameters.spaces):
         size = len(composition_space(space))
-        blocks += [Block(space=number, start=low, stop=min(low + block_size, size)) for low in range(0, size, block_size)]
+        blocks += [
+            Block(space=number, start=low, stop=min(low + block_size, size)) for low in range(0, size, block_size)
+        ]
     return blocks
 
 
@@ -55,7 +59,7 @@ def plan_blocks(parameters: ScreenParameters, block_size: int) -> list[Block]:
 def screen_block(
     root: str, network: ArtifactRef, phases: ArtifactRef, parameters: ScreenParameters, block: Block
 ) -> ArtifactRef:
-    """Screen one block; its part names network, phases, space and threshold, so that a merge can refuse a foreign one."""
+    """Screen one block; its part names network, phases, space and threshold: a merge refuses a foreign one."""
     store = ArtifactStore(root)
     mixed = check_same_scheme(
         store.manifest(network).energy_scheme,
@@ -114,7 +118,9 @@ def _write(
         for position, n in enumerate(load_card(network).domain["training_rows"].values())
         if n < parameters.min_training_rows
     ]
-    writer.write_table("candidates_part", _table(screened, space, full_space(parameters), rare, mixed), "candidates_part")
+    writer.write_table(
+        "candidates_part", _table(screened, space, full_space(parameters), rare, mixed), "candidates_part"
+    )
     for arity in space.arities:
         writer.count(f"screened_{arity}", screened.n_screened[arity])
         writer.count(f"below_{arity}", screened.n_below[arity])

@@ -63,7 +63,9 @@ def _keep(writer: ArtifactWriter, data: bytes, n_rows: int) -> None:
 
 def _column(table: pa.Table, name: str, what: str) -> pa.ChunkedArray:
     if name not in table.column_names:
-        raise InputError(f"the table has no column '{name}', which {what} needs; it has {', '.join(table.column_names)}")
+        raise InputError(
+            f"the table has no column '{name}', which {what} needs; it has {', '.join(table.column_names)}"
+        )
     if table.num_rows == 0:
         raise InputError("the table has no rows; give one with at least one row")
     return table.column(name)
@@ -118,11 +120,13 @@ def hull_table(root: str, phases: str, table: str, allow_mixed: bool) -> AddedCo
     rows, scheme = as_table(root, table)
     mixed = False
     if scheme is not None:
-        mixed = check_same_scheme(ArtifactStore(root).manifest(ref).energy_scheme, scheme, "phases and table", allow_mixed)
+        mixed = check_same_scheme(
+            ArtifactStore(root).manifest(ref).energy_scheme, scheme, "phases and table", allow_mixed
+        )
     parsed = _formulas(rows, "hull")
-    energy = pd.to_numeric(
-        _column(rows, "formation_energy_per_atom", "hull").to_pandas(), errors="coerce"
-    ).to_numpy(float)
+    energy = pd.to_numeric(_column(rows, "formation_energy_per_atom", "hull").to_pandas(), errors="coerce").to_numpy(
+        float
+    )
     reasons = [
         reason or (None if np.isfinite(value) else "formation_energy_per_atom is not a finite number")
         for reason, value in zip(parsed.reason, energy, strict=True)

@@ -58,20 +58,24 @@ def train_network(root: str, features: ArtifactRef, parameters: TrainParameters)
 def training_settings(parameters: TrainParameters) -> TrainingParameters:
     """Return the trainer's settings: the preset with what was changed."""
     changes: dict[str, Any] = {"seed": parameters.seed, "threads": parameters.threads}
-    changes |= {
-        name: value for name in ("epochs", "batch_size") if (value := getattr(parameters, name)) is not None
-    }
+    changes |= {name: value for name in ("epochs", "batch_size") if (value := getattr(parameters, name)) is not None}
     return TrainingParameters.preset(parameters.preset, **changes)
 
 
 def _write(
-    writer: ArtifactWriter, store: ArtifactStore, features: ArtifactRef, parameters: TrainParameters, settings: TrainingParameters
+    writer: ArtifactWriter,
+    store: ArtifactStore,
+    features: ArtifactRef,
+    parameters: TrainParameters,
+    settings: TrainingParameters,
 ) -> None:
     table = store.read_table(features)
     split = table.column("split").to_numpy(zero_copy_only=False)
     x = _fractions(table)
     y = table.column(parameters.target).to_numpy()
-    rows: dict[str, Rows] = {name: (x[split == name], y[split == name]) for name in ("train", "calibration", "validation")}
+    rows: dict[str, Rows] = {
+        name: (x[split == name], y[split == name]) for name in ("train", "calibration", "validation")
+    }
     if len(rows["train"][0]) == 0:
         raise InputError("no row has the split 'train'; clean a table with formation energies first")
     architecture = {"name": parameters.network, "parameters": {"n_features": x.shape[1]}}
@@ -79,7 +83,9 @@ def _write(
     trained = []
     for member in range(parameters.members):
         member_settings = TrainingParameters.from_dict(asdict(settings) | {"seed": settings.seed + member})
-        trained.append(_train_member(member, rows, member_settings, architecture, Checkpoint(folder, f"member-{member:03d}")))
+        trained.append(
+            _train_member(member, rows, member_settings, architecture, Checkpoint(folder, f"member-{member:03d}"))
+        )
     members = [network.state for network in trained]
     predictor = Predictor(architecture, trained[0].normalisation, members)
     card = ModelCard(
@@ -102,15 +108,23 @@ def _write(
     writer.write_table("learning_curve", learning_curve([network.history for network in trained]), "learning_curve")
     x, y = rows["validation"] if len(rows["validation"][0]) else rows["calibration"]
     if len(x):
-        writer.write_json("errors_by_element.json", per_element_errors(x, y, predictor.predict(x)[0]).to_dict("records"))
+        writer.write_json(
+            "errors_by_element.json", per_element_errors(x, y, predictor.predict(x)[0]).to_dict("records")
+        )
     for name, part in rows.items():
         writer.count(f"rows_{name}", len(part[0]))
 
 
 def _train_member(
-    member: int, rows: dict[str, Rows], settings: TrainingParameters, architecture: dict[str, Any], checkpoint: Checkpoint
+    member: int,
+    rows: dict[str, Rows],
+    settings: TrainingParameters,
+    architecture: dict[str, Any],
+    checkpoint: Checkpoint,
 ) -> TrainedNetwork:
-    progress = Progress(f"train {architecture['name']}" + (f" {member + 1}" if member else ""), settings.epochs, "epochs")
+    progress = Progress(
+        f"train {architecture['name']}" + (f" {member + 1}" if member else ""), settings.epochs, "epochs"
+    )
     x, y = rows["train"]
     x_held, y_held = rows["calibration"]
     return run_training(

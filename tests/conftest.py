@@ -1,12 +1,16 @@
-"""What all tests share: reference data, one Prefect server, hypothesis profiles."""
+"""What all tests share: reference data, a tiny chemistry, one Prefect server, hypothesis profiles."""
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, ClassVar
 
+import pandas as pd
 import pytest
+import yaml
 from hypothesis import HealthCheck, settings
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -53,3 +57,136 @@ def prefect_server(server_store: Path) -> Iterator[object]:
 
     with embedded_server(server_store) as server:
         yield server
+
+
+class Tiny:
+    """A small made-up chemistry, smooth enough to learn from: tables and the files that hold them.
+
+    Energies follow the spread of electronegativities in a compound (so salts are stable) and punish charge; moduli
+    follow charge over volume. Nothing in it is a measured value.
+    """
+
+    ELECTRONEGATIVITY: ClassVar = {
+        "Li": 0.98, "Na": 0.93, "Mg": 1.31, "Ca": 1.00, "Al": 1.61, "O": 3.44, "F": 3.98, "Cl": 3.16, "S": 2.58,
+    }  # fmt: skip
+    CHARGE: ClassVar = {"Li": 1, "Na": 1, "Mg": 2, "Ca": 2, "Al": 3, "O": -2, "F": -1, "Cl": -1, "S": -2}
+    RADIUS: ClassVar = {
+        "Li": 0.8, "Na": 1.1, "K": 1.5, "Mg": 0.8, "Ca": 1.1, "O": 1.3, "F": 1.25, "Cl": 1.7, "Br": 1.85, "S": 1.75,
+    }  # fmt: skip
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.energies = self._energies()
+        self.structures = self._structures()
+        self.energies_file = folder / "energies.parquet"
+        self.structures_file = folder / "structures.parquet"
+        self.known_file = folder / "known.csv"
+        self.cluster_file = folder / "two-workers.yaml"
+        self.campaign_file = folder / "tiny.yaml"
+        folder.mkdir(parents=True, exist_ok=True)
+        self.energies.to_parquet(self.energies_file)
+        self.structures.to_parquet(self.structures_file)
+        self.known_file.write_text("formula\nLi2O\nLi3AlF6\nNaMgF3\n")
+        self.cluster_file.write_text(yaml.safe_dump(self.cluster()))
+        self.campaign_file.write_text(yaml.safe_dump(self.campaign(), sort_keys=False))
+
+    @classmethod
+    def energy(cls, amounts: dict[str, int]) -> float:
+        """Formation energy of a composition [eV/atom]."""
+        total = sum(amounts.values())
+        shares = {element: n / total for element, n in amounts.items()}
+        mean = sum(share * cls.ELECTRONEGATIVITY[element] for element, share in shares.items())
+        spread = sum(share * (cls.ELECTRONEGATIVITY[element] - mean) ** 2 for element, share in shares.items())
+        charge = abs(sum(share * cls.CHARGE[element] for element, share in shares.items()))
+        return round(0.6 * charge - 1.5 * spread, 6)
+
+    @classmethod
+    def _energies(cls) -> pd.DataFrame:
+        metals, anions = ["Li", "Na", "Mg", "Ca", "Al"], ["O", "F", "Cl", "S"]
+        rows: list[dict[str, int]] = []
+        for metal, anion in itertools.product(metals, anions):
+            rows += [{metal: m, anion: x} for m, x in ((1, 1), (2, 1), (1, 2), (2, 3), (1, 3))]
+        for (one, two), anion in itertools.product(itertools.combinations(metals, 2), anions):
+            rows += [{one: a, two: b, anion: x} for a, b, x in ((1, 1, 1), (1, 1, 3), (1, 1, 2), (2, 1, 4))]
+        formulas = ["".join(f"{element}{n}" for element, n in row.items()) for row in rows]
+        return pd.DataFrame(
+            {
+                "material_id": [f"tiny-{number}" for number in range(len(rows))],
+                "formula": formulas,
+                "formation_energy_per_atom": [cls.energy(row) for row in rows],
+            }
+        )
+
+    @classmethod
+    def _structures(cls) -> pd.DataFrame:
+        from pymatgen.core import Lattice, Structure
+
+        from models.crystals import structure_json
+
+        shapes = {
+            "rocksalt": ("Fm-3m", 2.0, 0.5),
+            "CsCl": ("Pm-3m", 2 / 3**0.5, 0.5),
+            "ZnS": ("F-43m", 4 / 3**0.5, 0.25),
+        }
+        rows = []
+        for metal, anion, (prototype, (group, scale, at)) in itertools.product(
+            ["Li", "Na", "K", "Mg", "Ca"], ["O", "F", "Cl", "Br", "S"], shapes.items()
+        ):
+            lattice = Lattice.cubic(scale * (cls.RADIUS[metal] + cls.RADIUS[anion]))
+            crystal = Structure.from_spacegroup(group, lattice, [metal, anion], [[0, 0, 0], [at] * 3])
+            crystal = crystal.get_primitive_structure()
+            volume = crystal.volume / len(crystal)
+            bulk = 900.0 * (2 if anion in "OS" else 1) / volume
+            rows.append(
+                {
+                    "material_id": f"{prototype}-{metal}{anion}",
+                    "formula": f"{metal}{anion}",
+                    "structure": structure_json(crystal),
+                    "volume_per_atom": volume,
+                    "bulk_modulus_vrh": bulk,
+                    "shear_modulus_vrh": bulk * {"rocksalt": 0.6, "CsCl": 0.4, "ZnS": 0.5}[prototype],
+                    "band_gap": 0.5 if anion == "S" else 4.0,
+                    "energy_above_hull": 0.2 if prototype == "CsCl" else 0.0,
+                }
+            )
+        return pd.DataFrame(rows)
+
+    @staticmethod
+    def cluster() -> dict[str, Any]:
+        """Profile of a local Dask cluster with two workers."""
+        options = {"cores": 2, "dashboard_address": None}
+        return {"cluster_class": "tasks.cluster.local_cluster", "options": options}
+
+    def campaign(self) -> dict[str, Any]:
+        """Parameters of a whole campaign on these tables, seconds of computing."""
+        return {
+            "name": "tiny",
+            "cluster": str(self.cluster_file),
+            "energies": {"source": f"file:{self.energies_file}", "database": "tiny", "functional": "pbe"},
+            "structures": {"source": f"file:{self.structures_file}", "database": "tiny"},
+            "electrolytes": {"source": f"file:{self.structures_file}", "database": "tiny"},
+            "known": {"source": f"file:{self.known_file}", "database": "tiny"},
+            "cleaning": {"calibration_fraction": 0.2},
+            "training": {"preset": "small", "epochs": 4},
+            "screening": {
+                "threshold": 0.3,
+                "min_training_rows": 50,
+                "spaces": [
+                    {"elements": ["Li", "Na", "Mg", "Ca", "Al", "O", "F"], "arities": [2], "max_atoms": 6},
+                    {
+                        "elements": ["Li", "Na", "Mg", "Al", "O", "F"],
+                        "required": ["Li"],
+                        "arities": [3],
+                        "max_atoms": 5,
+                    },
+                ],
+            },
+            "block_size": 60,
+            "moduli": {"members": 1, "epochs": 3},
+        }
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Tiny:
+    """Small tables that run through the whole pipeline in seconds."""
+    return Tiny(tmp_path_factory.mktemp("tiny"))

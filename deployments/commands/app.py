@@ -9,7 +9,7 @@ import typer
 
 from deployments.commands.artifacts import artifacts_app
 from deployments.commands.campaigns import campaign_app, demo, report_command
-from deployments.commands.data import export_command, ingest_command
+from deployments.commands.data import export_command, ingest_command, starter_command
 from deployments.commands.electrolytes import rank_command, stability_command
 from deployments.commands.learn import predict_command, train_command
 from deployments.commands.screening import hull_command, screen_command
@@ -36,7 +36,9 @@ def _show_version(value: bool) -> None:
 
 @app.callback()
 def options(
-    show_version: Annotated[bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version.")] = False,
+    show_version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version.")
+    ] = False,
 ) -> None:
     """High-throughput screening of materials: known phases in, candidates and ranked electrolytes out."""
 
@@ -52,6 +54,7 @@ app.command("stability")(stability_command)
 app.command("rank")(rank_command)
 app.command("report")(report_command)
 app.command("export")(export_command)
+app.command("starter-set")(starter_command)
 app.add_typer(artifacts_app, name="artifacts")
 app.command("ui")(ui_command)
 app.command("deploy")(deploy_command)

@@ -64,7 +64,8 @@ def lineage(key: KeyArgument, store: StoreOption = None) -> None:
 
 @artifacts_app.command("verify")
 def verify(
-    keys: Annotated[list[str] | None, typer.Argument(help="Keys; default: everything.")] = None, store: StoreOption = None
+    keys: Annotated[list[str] | None, typer.Argument(help="Keys; default: everything.")] = None,
+    store: StoreOption = None,
 ) -> None:
     """Read every payload file and compare it with its manifest; exit code 1 when one is damaged."""
     results = catalog.verify(ArtifactStore(store_root(store)), keys)
@@ -79,7 +80,9 @@ def verify(
 @artifacts_app.command("why")
 def why(
     key: KeyArgument,
-    other: Annotated[str | None, typer.Argument(help="Artifact to compare with; default: the nearest of its kind.")] = None,
+    other: Annotated[
+        str | None, typer.Argument(help="Artifact to compare with; default: the nearest of its kind.")
+    ] = None,
     store: StoreOption = None,
 ) -> None:
     """Explain why an artifact was computed anew: what differs from the nearest one of its kind."""

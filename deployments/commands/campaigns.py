@@ -30,7 +30,9 @@ def load_campaign(path: Path, changes: list[str]) -> CampaignParameters:
     try:
         text = string.Template(path.read_text()).substitute(os.environ)
     except KeyError as error:
-        raise InputError(f"{path} needs the environment variable {error.args[0]}; set it to the folder of your data") from None
+        raise InputError(
+            f"{path} needs the environment variable {error.args[0]}; set it to the folder of your data"
+        ) from None
     except ValueError as error:
         raise InputError(f"{path}: {error}; write a dollar sign as $$") from None
     try:
@@ -73,7 +75,7 @@ def _finish(result: CampaignResult) -> None:
 
 
 def demo(store: StoreOption = None, dask: ClusterOption = "local") -> None:
-    """The whole campaign on the starter set that ships with the package: minutes on two cores."""
+    """Run the whole campaign on the starter set that ships with the package: minutes on two cores."""
     parameters = load_campaign(example("demo"), [])
     _finish(run_flow(campaign, parameters.model_copy(update={"store": store_root(store), "cluster": dask})))
 

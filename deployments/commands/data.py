@@ -11,11 +11,13 @@ from deployments.commands.run import ClusterOption, OutOption, StoreOption, cons
 from flows.ingest import ingest
 from flows.parameters import IngestParameters
 from flows.run import store_root
+from flows.selfbuilt import SelfbuiltFlowParameters, selfbuilt
 from models.errors import InputError
 from storage.store import ArtifactStore
-from storage.tables import write_any
+from storage.tables import write_any, write_whole
 from tasks.inputs import as_table
 from tasks.parameters import SourceParameters
+from tasks.selfbuilt import SelfbuiltParameters
 
 
 def parse_map(pairs: list[str] | None) -> dict[str, str]:
@@ -61,6 +63,29 @@ def ingest_command(
     if out:
         write_any(held.read_table(ref), str(out))
     console.print(str(out) if out else payload_path(ref, "compounds.parquet"), highlight=False, soft_wrap=True)
+
+
+def starter_command(
+    out: Annotated[
+        Path, typer.Option("--out", help="Folder for compounds.parquet, its manifest and the rejected rows.")
+    ],
+    max_candidates: Annotated[int | None, typer.Option(help="Only the first so many candidates, for a trial.")] = None,
+    store: StoreOption = None,
+    dask: ClusterOption = "local",
+) -> None:
+    """Rebuild the starter set with a universal potential: two to four core-hours, resumable; needs the extra selfbuilt."""
+    starter = SelfbuiltParameters(max_candidates=max_candidates)
+    ref = run_flow(selfbuilt, SelfbuiltFlowParameters(starter=starter, store=store, cluster=dask))
+    held = ArtifactStore.from_ref(ref)
+    manifest = held.manifest(ref)
+    for entry in manifest.payload:
+        (out / entry.path).parent.mkdir(parents=True, exist_ok=True)
+        write_whole(out / entry.path, held.read_bytes(ref, entry.path))
+    write_whole(out / "manifest.json", manifest.to_bytes())
+    counts = manifest.counts
+    console.print(
+        f"{counts['compounds']:,} compounds, {counts['compounds_with_tensor']:,} with an elastic tensor -> {out}"
+    )
 
 
 def export_command(

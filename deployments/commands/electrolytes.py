@@ -32,7 +32,9 @@ def stability_command(
 
 def rank_command(
     table: Annotated[str, typer.Option("--in", help="Candidates with structures: starter, file, artifact or key.")],
-    model: Annotated[str | None, typer.Option("--model", help="Moduli model; default: trained on --structures.")] = None,
+    model: Annotated[
+        str | None, typer.Option("--model", help="Moduli model; default: trained on --structures.")
+    ] = None,
     structures: Annotated[str, typer.Option(help="Structures with moduli to learn from.")] = "starter",
     metal: Annotated[str, typer.Option("--metal", help="Metal electrode.")] = "Li",
     max_above_hull: Annotated[float | None, typer.Option(help="Energy above hull at most [eV/atom].")] = 0.05,

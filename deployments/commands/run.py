@@ -24,10 +24,19 @@ errors = Console(stderr=True)
 
 P = TypeVar("P")
 
-StoreOption = Annotated[str | None, typer.Option("--store", help="Artifact store: folder or URL. Default: $ELEMSCREEN_STORE or ./elemscreen-store.")]
-ClusterOption = Annotated[str, typer.Option("--dask", help="Dask profile (name or YAML file), or tcp://HOST:PORT of a scheduler.")]
-OutOption = Annotated[Path | None, typer.Option("--out", help="Parquet, CSV or JSON file to write; default: only the artifact.")]
-MixedOption = Annotated[bool, typer.Option("--allow-mixed-scheme", help="Go on although the energies are of different schemes.")]
+StoreOption = Annotated[
+    str | None,
+    typer.Option("--store", help="Artifact store: folder or URL. Default: $ELEMSCREEN_STORE or ./elemscreen-store."),
+]
+ClusterOption = Annotated[
+    str, typer.Option("--dask", help="Dask profile (name or YAML file), or tcp://HOST:PORT of a scheduler.")
+]
+OutOption = Annotated[
+    Path | None, typer.Option("--out", help="Parquet, CSV or JSON file to write; default: only the artifact.")
+]
+MixedOption = Annotated[
+    bool, typer.Option("--allow-mixed-scheme", help="Go on although the energies are of different schemes.")
+]
 
 
 def say_error(text: str) -> None:
@@ -60,7 +69,9 @@ def write_rows(root: str, rows: AddedColumns, out: Path | None) -> None:
     """Write the rows of a command to a file, or as an artifact when no file was named; print where."""
     if "reason" in rows.table.column_names:
         reasons = rows.table.column("reason").drop_null()
-        text = f"{len(reasons):,} of {rows.table.num_rows:,} rows cannot be used, see their column 'reason'; the first: "
+        text = (
+            f"{len(reasons):,} of {rows.table.num_rows:,} rows cannot be used, see their column 'reason'; the first: "
+        )
         console.print("[yellow]note:[/]", text + str(reasons[0]), highlight=False, markup=True, soft_wrap=True)
     if out is not None:
         write_any(rows.table, out)

@@ -6,7 +6,16 @@ from typing import Annotated
 
 import typer
 
-from deployments.commands.run import ClusterOption, MixedOption, OutOption, StoreOption, console, payload_path, run_flow, write_rows
+from deployments.commands.run import (
+    ClusterOption,
+    MixedOption,
+    OutOption,
+    StoreOption,
+    console,
+    payload_path,
+    run_flow,
+    write_rows,
+)
 from flows.parameters import ScreenFlowParameters
 from flows.run import store_root
 from flows.screen import screen

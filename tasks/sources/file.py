@@ -48,7 +48,7 @@ def read(path: str, columns: Mapping[str, str]) -> pd.DataFrame:
     InputError
         When a mapped column is not in the file, a target is not a column of ours, or no formula can be had.
     """
-    frame = read_any(path).to_pandas()
+    frame: pd.DataFrame = read_any(path).to_pandas()
     known = set(SCHEMAS["compounds"].arrow.names)
     for theirs, ours in columns.items():
         if theirs not in frame.columns:

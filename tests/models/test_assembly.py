@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 
-from models.assembly import LOG10_SHEAR_SHIFT, assemble
+from models.assembly import SHEAR_MAP, assemble, corrected
 from models.reference_energies import References
 
 _REFERENCES = References({"Mg": -1.0, "O": -5.0, "Ca": -2.0}, {}, {})
@@ -36,8 +36,10 @@ def result():  # type: ignore[no-untyped-def]
     n = 8
     candidates = pd.DataFrame(
         {
-            "candidate_id": range(n + 1),
-            "prototype": ["AB_cF8_225_a_b:B1"] * 6 + ["AB_cP2_221_b_a:B2", "AB_cF8_216_c_a:B3", "AB_cF8_225_a_b:B1"],
+            "candidate_id": range(n + 2),
+            "prototype": ["AB_cF8_225_a_b:B1"] * 6
+            + ["AB_cP2_221_b_a:B2", "AB_cF8_216_c_a:B3"]
+            + ["AB_cF8_225_a_b:B1"] * 2,
             "elements": "O Mg",
             "formula": "MgO",
             "chemsys": "Mg-O",
@@ -45,7 +47,8 @@ def result():  # type: ignore[no-untyped-def]
             "lithium": False,
         }
     )
-    static = pd.DataFrame({"candidate_id": range(n + 1), "energy_per_atom": [-5.5] * n + [float("nan")]})
+    static = pd.DataFrame({"candidate_id": range(n + 2), "energy_per_atom": [-5.5] * n + [float("nan"), -5.0]})
+    static["pressure"] = [0.0] * (n + 1) + [70.0]
     selected = candidates.iloc[:n].assign(static_volume_per_atom=10.0, static_above_hull=0.0)
     tensors = pd.DataFrame(
         [
@@ -63,21 +66,31 @@ def test_compounds(result) -> None:  # type: ignore[no-untyped-def]
     assert table["prototype"][0] == "AB_cF8_225_a_b B1"
     # An isotropic tensor of 100 on the diagonal: K = 100/3, G_V = G_R = 50 ... 100.
     assert table["bulk_modulus_vrh_raw"][0] == pytest.approx(100 / 3, abs=1e-3)
-    ratio = table["shear_modulus_vrh"][0] / table["shear_modulus_vrh_raw"][0]
-    assert ratio == pytest.approx(10**LOG10_SHEAR_SHIFT, rel=1e-4)
+    slope, intercept = SHEAR_MAP
+    by_hand = table["shear_modulus_vrh_raw"][0] ** slope * 10**intercept
+    assert table["shear_modulus_vrh"][0] == pytest.approx(by_hand, rel=1e-4)
     assert pd.isna(table["bulk_modulus_vrh"][1])
     assert table["elastic_tensor"][1] is None
+
+
+def test_correction_by_hand() -> None:
+    raw = pd.Series([1.0, 100.0, float("nan")])
+    fixed = corrected(raw, (0.5, 1.0))
+    assert fixed[0] == pytest.approx(10.0)
+    assert fixed[1] == pytest.approx(100.0)
+    assert pd.isna(fixed[2])
 
 
 def test_every_rejection_has_its_reason(result) -> None:  # type: ignore[no-untyped-def]
     rules = list(result.rejected["rule"])
     assert rules == [
-        "isolated atom",
+        *("isolated atom", "pressure"),
         *("not converged", "volume", "left prototype", "overlap", "energy", "duplicate"),
-        "tensor: not positive definite",
+        "not positive definite",
     ]
     assert (result.rejected["reason"].str.len() > 10).all()
-    assert "+50 %" in result.rejected["reason"][2]
+    assert "+50 %" in result.rejected["reason"][3]
+    assert result.rejected["reason"][1].startswith("70 GPa")
 
 
 def test_counts_add_up(result) -> None:  # type: ignore[no-untyped-def]

@@ -136,9 +136,7 @@ def test_filters_can_be_switched_off():
 
 
 def moduli(identifiers, bulk, shear, **columns) -> pd.DataFrame:
-    return pd.DataFrame(
-        {"material_id": identifiers, "bulk_modulus_vrh": bulk, "shear_modulus_vrh": shear, **columns}
-    )
+    return pd.DataFrame({"material_id": identifiers, "bulk_modulus_vrh": bulk, "shear_modulus_vrh": shear, **columns})
 
 
 def test_stated_moduli_come_before_predicted_ones():

@@ -18,8 +18,8 @@ _STAGE_NAMES = {
     "references": "audit references",
     "phases": "clean: phases of the hull",
     "training": "clean: training rows",
-    "features": "featurize: element fractions",
-    "graphs": "featurize: crystal graphs",
+    "features": "featurize: fractions",
+    "graphs": "featurize: graphs",
     "model": "train",
     "predictions": "predict",
     "calibration": "calibrate",
@@ -27,7 +27,6 @@ _STAGE_NAMES = {
     "moduli": "predict moduli",
     "ranking": "rank",
     "report": "report",
-    "compounds-selfbuilt": "starter set",
 }
 
 

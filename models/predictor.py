@@ -107,6 +107,8 @@ class Predictor:
             raise InputError(f"The model takes element fractions (n, {self.n_features}), got shape {x.shape}.")
         if not np.isfinite(x).all():
             raise InputError("The element fractions hold NaN or infinite values: clean the table.")
+        if not x.flags.writeable:  # torch warns of arrays that it could write to by mistake
+            x = x.copy()
         values = np.stack([self._run(function, x, position % self.batch_size) for function in self._functions])
         values = values.astype(np.float64)
         mean = values.mean(axis=0)

@@ -43,6 +43,10 @@ def _write(writer: ArtifactWriter, store: ArtifactStore, network: ArtifactRef, p
     else:
         table = store.read_table(features)
         table = table.filter(np.array(table.column("split").to_pylist()) == "calibration")
+        writer.count("rows", table.num_rows)
+    if features is not None and table.num_rows == 0:
+        result = {"probability": {"method": "none", "reason": "no calibration rows; raise calibration_fraction"}}
+    elif features is not None:
         fractions = parse_many(table.column("formula").to_pylist()).fractions
         truth = table.column("formation_energy_per_atom").to_numpy() - fractions @ reference_correction(store, phases)
         prediction = load_predictor(network, phases).predict(fractions.astype(np.float32))[0].astype(np.float64)
@@ -53,5 +57,4 @@ def _write(writer: ArtifactWriter, store: ArtifactStore, network: ArtifactRef, p
             ),
             "residuals": residual_summary(prediction, truth),
         }
-        writer.count("rows", table.num_rows)
     writer.write_json("calibration.json", result)

@@ -45,6 +45,8 @@ WORKER_ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
     "MKL_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
+    # threads that wait do not spin: on a busy machine spinning takes the time from those that they wait for
+    "OMP_WAIT_POLICY": "PASSIVE",
     "PYTHONSAFEPATH": "1",
     "DO_NOT_TRACK": "1",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",

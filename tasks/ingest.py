@@ -125,7 +125,7 @@ def compounds(frame: pd.DataFrame, parameters: SourceParameters) -> tuple[pa.Tab
     table = _with_provenance(data, len(frame), parameters)
     good = [index for index, reason in enumerate(reasons) if reason is None]
     rejected = [_rejected_row(frame, index, reason) for index, reason in enumerate(reasons) if reason is not None]
-    return conform(table.take(good), "compounds"), rejected
+    return conform(table.take(pa.array(good, pa.int64())), "compounds"), rejected
 
 
 def _with_provenance(data: dict[str, Sequence[Any]], n_rows: int, parameters: SourceParameters) -> pa.Table:

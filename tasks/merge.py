@@ -19,7 +19,7 @@ from tasks.parameters import ScreenParameters
 from tasks.screen import composition_space, full_space
 from tasks.stage import build, stage
 
-STAGE_VERSION = 1
+STAGE_VERSION = 2  # with tasks.screen: the parts are no inputs
 
 
 @stage("merge-candidates")

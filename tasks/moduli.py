@@ -29,6 +29,8 @@ from tasks.stage import build, stage
 STAGE_VERSION = 1
 PREDICTION_VERSION = 1
 CALIBRATION_FOLDS = 10
+#: Rows a fold should hold, so that the error bars can be calibrated: small tables hold out more than a tenth.
+ROWS_PER_FOLD = 25
 
 _MODULI = ["bulk_modulus_vrh", "shear_modulus_vrh"]
 
@@ -37,7 +39,8 @@ _MODULI = ["bulk_modulus_vrh", "shear_modulus_vrh"]
 def train_moduli(root: str, graphs: ArtifactRef, parameters: ModuliParameters) -> ArtifactRef:
     """Train an ensemble of crystal-graph networks on the compounds that state moduli.
 
-    One formula in ten is held out: it calibrates the error bars and measures the ensemble.
+    One formula in ten is held out (more where the table is small): it calibrates the error bars and measures the
+    ensemble.
     """
     store = ArtifactStore(root)
     settings = moduli_settings(parameters)
@@ -82,6 +85,7 @@ def _write_model(
         )
     chosen = frame.iloc[good]
     logs = np.log10(chosen[_MODULI].to_numpy(float))
+    folds = min(CALIBRATION_FOLDS, len(good) // ROWS_PER_FOLD)
     folder = store.scratch(writer.request.key)
     trained = train_ensemble(
         graphs.select(good),
@@ -90,10 +94,10 @@ def _write_model(
         chosen["formula"].tolist(),
         settings,
         n_members=parameters.members,
-        calibration_folds=CALIBRATION_FOLDS,
+        calibration_folds=folds,
         on_member=lambda member: _member_options(member, settings, Checkpoint(folder, f"member-{member:03d}")),
     )
-    held_out = grouped_folds(chosen["formula"].tolist(), CALIBRATION_FOLDS, settings.seed) == 0
+    held_out = grouped_folds(chosen["formula"].tolist(), folds, settings.seed) == 0
     prediction = trained.predictor(settings.threads).predict(graphs.select(good))
     predicted = np.column_stack([prediction.log10_bulk, prediction.log10_shear])
     metrics = {

@@ -7,6 +7,7 @@ import pyarrow as pa
 import torch
 from pydantic import Field
 
+from models.elements import ELEMENT_INDEX
 from models.screening import ScreenBlock, screen_range
 from models.space import CompositionSpace
 from storage.artifact import ArtifactRef, ArtifactRequest
@@ -17,7 +18,7 @@ from tasks.parameters import Parameters, ScreenParameters, SpaceParameters
 from tasks.progress import Progress
 from tasks.stage import build, stage
 
-STAGE_VERSION = 1
+STAGE_VERSION = 2
 
 
 class Block(Parameters):
@@ -113,9 +114,10 @@ def _write(
         parameters.threshold,
         on_progress=lambda done, total: progress.update(done),
     )
+    # by name: a card is JSON, which keeps no order of its entries
     rare = [
-        position
-        for position, n in enumerate(load_card(network).domain["training_rows"].values())
+        ELEMENT_INDEX[element]
+        for element, n in load_card(network).domain["training_rows"].items()
         if n < parameters.min_training_rows
     ]
     writer.write_table(

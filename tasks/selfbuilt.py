@@ -17,7 +17,7 @@ from pydantic import Field
 
 from models import selfbuilt
 from models.assembly import AssemblyRules, assemble, judge
-from models.decoration import candidates
+from models.decoration import candidates as decorate
 from models.reference_energies import References, binary_energies, elemental_energies, fit_references
 from models.selection import energies_above_hull, formation_energies, select_for_relaxation, select_for_tensors
 from storage.artifact import ArtifactRef, ArtifactRequest
@@ -80,7 +80,7 @@ def list_candidates(root: str, parameters: SelfbuiltParameters) -> ArtifactRef:
         STAGE_VERSION,
         parameters.model_dump(include={"seed", "max_candidates"}),
     )
-    listed = lambda: candidates(parameters.seed).head(parameters.max_candidates or 10**9)  # noqa: E731
+    listed = lambda: decorate(parameters.seed).head(parameters.max_candidates or 10**9)  # noqa: E731
     return build(root, request, lambda writer: _keep(writer, "candidates", listed()))
 
 
@@ -198,14 +198,17 @@ def assemble_starter(root: str, inputs: dict[str, ArtifactRef]) -> ArtifactRef:
 
 
 def _write_starter(writer: ArtifactWriter, store: ArtifactStore, inputs: dict[str, ArtifactRef]) -> None:
-    tables = [read_frame(store, inputs[n], n) for n in ("candidates", "static", "selected", "relax", "tensors")]
-    made = assemble(*tables, _references(store, inputs["references"]), selfbuilt.potential_version())
-    compounds = made.compounds.assign(
-        elastic_tensor=[
-            None if value is None else np.asarray(value, float).tolist() for value in made.compounds["elastic_tensor"]
-        ]
+    candidates, static, selected, relaxed, tensors = (
+        read_frame(store, inputs[name], name) for name in ("candidates", "static", "selected", "relax", "tensors")
     )
-    table = pa.Table.from_pandas(compounds, preserve_index=False)
+    references, version = _references(store, inputs["references"]), selfbuilt.potential_version()
+    made = assemble(candidates, static, selected, relaxed, tensors, references, version)
+    tensor = made.compounds["elastic_tensor"]
+    flat = pa.array(
+        [None if value is None else np.asarray(value, float).tolist() for value in tensor], pa.list_(pa.float64())
+    )
+    compounds = made.compounds.drop(columns="elastic_tensor")
+    table = pa.Table.from_pandas(compounds, preserve_index=False).append_column("elastic_tensor", flat)
     writer.write_table("compounds", table, "compounds")
     rejected: list[dict[str, Any]] = [
         {

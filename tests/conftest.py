@@ -167,7 +167,7 @@ class Tiny:
             "electrolytes": {"source": f"file:{self.structures_file}", "database": "tiny"},
             "known": {"source": f"file:{self.known_file}", "database": "tiny"},
             "cleaning": {"calibration_fraction": 0.2},
-            "training": {"preset": "small", "epochs": 4},
+            "training": {"preset": "small", "epochs": 5, "batch_size": 32},
             "screening": {
                 "threshold": 0.3,
                 "min_training_rows": 50,

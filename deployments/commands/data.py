@@ -73,7 +73,7 @@ def starter_command(
     store: StoreOption = None,
     dask: ClusterOption = "local",
 ) -> None:
-    """Rebuild the starter set with a universal potential: two to four core-hours, resumable; needs the extra selfbuilt."""
+    """Rebuild the starter set with a universal potential: two to four core-hours, resumable (extra `selfbuilt`)."""
     starter = SelfbuiltParameters(max_candidates=max_candidates)
     ref = run_flow(selfbuilt, SelfbuiltFlowParameters(starter=starter, store=store, cluster=dask))
     held = ArtifactStore.from_ref(ref)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 import sys
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -12,6 +14,12 @@ from pymatgen.core import Lattice, Structure
 from models import selfbuilt
 from models.decoration import candidates
 from models.families import FAMILIES, Family
+
+_spec = importlib.util.spec_from_file_location("toy_potential", Path(__file__).with_name("toy_potential.py"))
+assert _spec is not None
+assert _spec.loader is not None
+toy = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(toy)
 
 
 @pytest.fixture
@@ -34,6 +42,28 @@ def test_missing_package_names_the_remedy(monkeypatch: pytest.MonkeyPatch) -> No
     with pytest.raises(selfbuilt.MissingPotentialError, match=r"pip install 'elemscreen\[selfbuilt\]'"):
         selfbuilt.potential_version()
     selfbuilt._load.cache_clear()
+
+
+def test_chunk_functions_with_a_toy_potential(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(selfbuilt, "evaluate", toy.evaluate)
+    family = Family(
+        *("toy", (1, 3), 0, ("AB3_cP4_221_a_c:L1_2", "A3B_tI8_139_bd_a:D0_22"), 1, 0),
+        allowed=(("Au", "Pt"), ("Cu", "Ni")),
+    )
+    rows = candidates(3, (family,))
+    static = selfbuilt.evaluate_static(rows)
+    assert (static["pressure"].abs() < 30).all()
+    selected = rows.assign(static_volume_per_atom=static["volume_per_atom"])
+    relaxed = selfbuilt.relax(selected)
+    assert relaxed["converged"].all()
+    assert list(relaxed["candidate_id"]) == list(rows["candidate_id"])
+    cubic = relaxed[(rows["prototype"] == "AB3_cP4_221_a_c:L1_2").to_numpy()].head(1)
+    assert cubic["spacegroup_end"].iloc[0] == 221
+    tensor = selfbuilt.tensors(cubic)
+    stiffness = np.array(tensor["elastic_tensor"][0]).reshape(6, 6)
+    assert tensor["converged"][0]
+    assert stiffness[0, 0] == pytest.approx(stiffness[2, 2], rel=0.02)
+    assert stiffness[0, 0] > stiffness[0, 1] > 0
 
 
 @pytest.mark.usefixtures("chgnet")

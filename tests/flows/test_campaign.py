@@ -1,0 +1,130 @@
+"""The real campaign on a tiny chemistry: a Prefect server, a Dask cluster with two workers, every stage."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import TaskRunFilter, TaskRunFilterFlowRunId
+from prefect.client.schemas.objects import TaskRun
+
+from flows.campaign import campaign
+from flows.parameters import CampaignParameters
+from flows.run import CampaignResult
+from storage.store import ArtifactStore
+
+#: What one campaign leaves behind: artifacts by kind, beside the parts of the screen.
+KINDS = {
+    "compounds": 3,
+    "references": 1,
+    "phases": 1,
+    "training": 1,
+    "features": 1,
+    "graphs": 1,
+    "model": 2,
+    "predictions": 1,
+    "calibration": 1,
+    "candidates": 1,
+    "moduli": 1,
+    "ranking": 1,
+    "report": 1,
+}
+
+
+class Campaigns:
+    """Campaigns in one store, and what Prefect says of their task runs."""
+
+    def __init__(self, root: Path, tiny: Any) -> None:
+        self.store = ArtifactStore(root)
+        self.parameters = CampaignParameters(**tiny.campaign() | {"store": str(root)})
+        self.first = self.run()
+        self.contents = self.state()
+
+    def run(self) -> CampaignResult:
+        return campaign(self.parameters)
+
+    def state(self) -> dict[str, str]:
+        """Digest of every artifact, verified, by key."""
+        return {ref.key: self.store.verify(ref).digest for ref in self.store.list()}
+
+    def task_runs(self) -> list[TaskRun]:
+        """Return the task runs of the newest campaign."""
+        with get_client(sync_client=True) as client:
+            runs = client.read_flow_runs(limit=50)
+            newest = max(
+                (run for run in runs if run.parent_task_run_id is not None), key=lambda run: run.expected_start_time
+            )
+            return client.read_task_runs(
+                task_run_filter=TaskRunFilter(flow_run_id=TaskRunFilterFlowRunId(any_=[newest.id])), limit=200
+            )
+
+
+@pytest.fixture(scope="module")
+def campaigns(prefect_server: object, tiny: Any, tmp_path_factory: pytest.TempPathFactory) -> Campaigns:
+    return Campaigns(tmp_path_factory.mktemp("campaign") / "store", tiny)
+
+
+@pytest.mark.timeout(600)
+def test_it_ends_with_candidates_ranking_and_report(campaigns: Campaigns) -> None:
+    result, store = campaigns.first, campaigns.store
+    assert isinstance(result, CampaignResult)
+    kinds = Counter(key.rsplit("-", 1)[0] for key in campaigns.contents)
+    assert kinds.pop("candidates_part") > 4
+    assert kinds == KINDS
+    candidates = store.read_table(result.candidates)
+    assert candidates.num_rows == store.manifest(result.candidates).counts["below"] > 0
+    ranking = store.read_table(result.ranking).to_pandas()
+    # lithium compounds; CsCl structures lie above the hull and sulphides have too small a gap
+    expected = {f"{prototype}-Li{anion}" for prototype in ("rocksalt", "ZnS") for anion in ("O", "F", "Cl", "Br")}
+    assert set(ranking["material_id"]) == expected
+    page = store.read_bytes(result.report, "report.html").decode()
+    assert result.candidates.key in page
+    states = Counter(run.state_name for run in campaigns.task_runs())
+    assert set(states) <= {"Completed", "Cached"}
+    assert states["Completed"] >= len(campaigns.contents)
+
+
+def test_a_second_run_takes_everything_from_the_store(campaigns: Campaigns) -> None:
+    assert campaigns.run() == campaigns.first
+    assert campaigns.state() == campaigns.contents
+    runs = campaigns.task_runs()
+    assert {run.state_name for run in runs} == {"Cached"}
+    assert len(runs) >= len(campaigns.contents)
+
+
+def test_damaged_artifacts_are_noticed_and_built_again(campaigns: Campaigns) -> None:
+    """One cut short, one with a bit turned over, one whose manifest was edited: all come back as they were."""
+    store = campaigns.store
+
+    def payload(kind: str, name: str) -> Path:
+        return store.local_path(store.list(kind)[0], name)
+
+    damage: dict[str, tuple[Path, Callable[[bytes], bytes]]] = {
+        "features": (payload("features", "features.parquet"), lambda data: data[: len(data) // 2]),
+        "candidates": (payload("candidates", "candidates.parquet"), flip),
+        "moduli": (
+            Path(store.list("moduli")[0].uri) / "manifest.json",
+            lambda data: data.replace(b'"rows": 75', b'"rows": 76'),
+        ),
+    }
+    for path, change in damage.values():
+        before = path.read_bytes()
+        path.chmod(0o644)
+        path.write_bytes(change(before))
+        assert path.read_bytes() != before
+    assert campaigns.run() == campaigns.first
+    assert campaigns.state() == campaigns.contents
+    set_aside = {path.name.rsplit("-", 1)[0] for path in Path(store.root, ".damaged").iterdir()}
+    assert set_aside == set(damage)
+    built = [run.name.rsplit("-", 1)[0] for run in campaigns.task_runs() if run.state_name == "Completed"]
+    assert sorted(built) == ["featurize-fractions", "merge-candidates", "predict-moduli"]
+
+
+def flip(data: bytes) -> bytes:
+    """Turn one bit over in the middle."""
+    middle = len(data) // 2
+    return data[:middle] + bytes([data[middle] ^ 1]) + data[middle + 1 :]

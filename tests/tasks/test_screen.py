@@ -1,0 +1,260 @@
+"""Screen and merge: the same candidates however the space is cut, flags by hand, and no foreign part."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from models.formula import parse_many
+from models.stability import probability_stable
+from storage.artifact import ArtifactRef
+from storage.errors import ForeignPart, SchemeMismatch
+from storage.model_files import read_model
+from storage.store import ArtifactStore
+from tasks.ingest import ingest
+from tasks.loading import load_hull, load_predictor
+from tasks.merge import incomplete_systems, merge_candidates
+from tasks.parameters import ScreenParameters, SourceParameters, SpaceParameters
+from tasks.screen import composition_space, plan_blocks, screen_block
+
+
+def parts_of(stages: Any, parameters: ScreenParameters, size: int) -> list[ArtifactRef]:
+    return [
+        stages.run(screen_block, stages.network, stages.phases, parameters, block)
+        for block in plan_blocks(parameters, size)
+    ]
+
+
+def merge(
+    stages: Any, parts: Sequence[ArtifactRef], parameters: ScreenParameters, known: ArtifactRef | None = None
+) -> ArtifactRef:
+    return stages.run(merge_candidates, parts, stages.network, stages.phases, stages.calibration, known, parameters)
+
+
+@pytest.fixture(scope="module")
+def parts(stages: Any) -> list[ArtifactRef]:
+    return parts_of(stages, stages.screening, 60)
+
+
+@pytest.fixture(scope="module")
+def candidates(stages: Any, parts: list[ArtifactRef]) -> ArtifactRef:
+    return merge(stages, parts, stages.screening, stages.known)
+
+
+def test_blocks_cover_the_spaces(stages: Any) -> None:
+    blocks = plan_blocks(stages.screening, 60)
+    for number, space in enumerate(stages.screening.spaces):
+        mine = [block for block in blocks if block.space == number]
+        assert mine[0].start == 0
+        assert [block.start for block in mine[1:]] == [block.stop for block in mine[:-1]]
+        assert mine[-1].stop == len(composition_space(space))
+        assert all(block.stop - block.start <= 60 for block in mine)
+    assert len(blocks) > 4
+
+
+def test_the_cut_is_no_part_of_the_result(stages: Any, candidates: ArtifactRef, tmp_path: Path) -> None:
+    """Other blocks ask for the same key; built anew, elsewhere, it has the same content."""
+    from tasks.stage import reference
+
+    others = parts_of(stages, stages.screening, 97)
+    again = merge(stages, others, stages.screening, stages.known)
+    assert again.key == candidates.key
+    root = str(tmp_path / "store")
+    inputs = (stages.network, stages.phases, stages.calibration, stages.known, stages.screening)
+    with pytest.MonkeyPatch.context() as patch:
+        # the parts and inputs stay where they are; only the look-up of the finished table goes to an empty store
+        import tasks.merge
+
+        patch.setattr(tasks.merge, "build", lambda _, request, write: reference(_build(root, request, write)))
+        elsewhere = merge_candidates.fn(stages.root, others, *inputs)
+    assert elsewhere.uri != candidates.uri
+    assert (elsewhere.key, elsewhere.digest) == (candidates.key, candidates.digest)
+
+
+def _build(root: str, request: Any, write: Any) -> Any:
+    from tasks.stage import build
+
+    return build(root, request, write)
+
+
+def test_counts_add_up(stages: Any, candidates: ArtifactRef) -> None:
+    counts = stages.counts(candidates)
+    sizes = [len(composition_space(space)) for space in stages.screening.spaces]
+    assert counts["screened_2"], counts["screened_3"] == sizes
+    assert counts["screened"] == sum(sizes)
+    assert counts["systems_2"] == 21
+    assert counts["systems_3"] == 10  # C(5, 2) beside lithium
+    table = stages.store.read_table(candidates).to_pandas()
+    assert counts["below"] == counts["below_2"] + counts["below_3"] == len(table)
+    assert counts["flag_known"] == table["known"].sum()
+    assert counts["unflagged"] == (~(table["known"] | table["hull_incomplete"] | table["out_of_domain"])).sum()
+    assert 10 < len(table) < counts["screened"], "the threshold has to divide this space, or nothing is tested"
+
+
+def test_energies_are_those_of_network_and_hull(stages: Any, candidates: ArtifactRef) -> None:
+    table = stages.store.read_table(candidates).to_pandas()
+    fractions = parse_many(table["formula"].tolist()).fractions
+    prediction = load_predictor(stages.network, stages.phases).predict(fractions.astype(np.float32))[0]
+    hull = load_hull(stages.phases)
+    np.testing.assert_allclose(table["formation_energy_per_atom"], prediction, atol=1e-5)
+    np.testing.assert_allclose(table["hull_energy_per_atom"], hull.energy_many(fractions), atol=1e-9)
+    np.testing.assert_allclose(
+        table["decomposition_energy"],
+        hull.decomposition_energy(fractions, table["formation_energy_per_atom"].to_numpy()),
+        atol=1e-9,
+    )
+    np.testing.assert_allclose(
+        table["energy_above_hull"], table["formation_energy_per_atom"] - table["hull_energy_per_atom"], atol=1e-12
+    )
+    assert (table["decomposition_energy"] <= stages.screening.threshold).all()
+    assert (np.diff(table["index"]) > 0).all()
+    assert table["formula"].is_unique
+
+
+def test_the_probability_comes_from_the_calibration(stages: Any, candidates: ArtifactRef) -> None:
+    table = stages.store.read_table(candidates).to_pandas()
+    calibration = json.loads(stages.store.read_bytes(stages.calibration, "calibration.json"))["probability"]
+    assert calibration["method"] == "platt"
+    np.testing.assert_allclose(
+        table["probability_stable"], probability_stable(table["decomposition_energy"], calibration), rtol=1e-12
+    )
+
+
+def test_flags_by_hand(stages: Any, candidates: ArtifactRef) -> None:
+    """Listed: Li2O (a phase), Li3AlF6 and NaMgF3 (no energies), so Al-F-Li is incomplete and Li-O is not."""
+    table = stages.store.read_table(candidates).to_pandas().set_index("formula")
+    phases = set(stages.store.read_table(stages.phases).column("formula").to_pylist())
+    assert set(table.index[table["known"]]) == set(table.index) & (phases | {"Li3AlF6", "NaMgF3", "Li2O"})
+    assert table["known"].any()
+    assert not table["known"].all()
+    assert set(table.loc[table["hull_incomplete"], "chemsys"]) <= {"Al-F-Li", "F-Mg-Na"}
+    assert table.loc[table["chemsys"] == "Al-F-Li", "hull_incomplete"].all()
+    assert not table.loc[table["chemsys"] == "Li-O", "hull_incomplete"].any()
+    rows = read_model(stages.network)[0].domain["training_rows"]
+    rare = {element for element, n in rows.items() if n < stages.screening.min_training_rows}
+    expected = [bool(rare & set(system.split("-"))) for system in table["chemsys"]]
+    assert table["out_of_domain"].tolist() == expected
+
+
+def test_a_rare_element_is_out_of_domain(stages: Any) -> None:
+    rows = read_model(stages.network)[0].domain["training_rows"]
+    space = SpaceParameters(elements=("Li", "Na", "O"), arities=(2,), max_atoms=3)
+    least = min(rows["Li"], rows["Na"], rows["O"])
+    rare = {name for name in ("Li", "Na", "O") if rows[name] == least}
+    for bound, expected in ((least, set()), (least + 1, rare)):
+        parameters = ScreenParameters(spaces=(space,), threshold=100.0, min_training_rows=bound)
+        table = stages.store.read_table(merge(stages, parts_of(stages, parameters, 100), parameters)).to_pandas()
+        assert len(table) == len(composition_space(space))
+        flagged = set(table.loc[table["out_of_domain"], "chemsys"])
+        assert flagged == {system for system in table["chemsys"] if expected & set(system.split("-"))}
+
+
+def test_without_a_list_nothing_is_incomplete(stages: Any, parts: list[ArtifactRef], candidates: ArtifactRef) -> None:
+    plain = merge(stages, parts, stages.screening)
+    assert plain.key != candidates.key
+    assert stages.counts(plain)["flag_hull_incomplete"] == 0
+
+
+def test_subsystems_make_a_system_incomplete() -> None:
+    import pyarrow as pa
+
+    systems = pa.chunked_array([["Li-O", "Fe-Li-O", "Fe-Li", "Fe-Li-O-P"], ["Li-O"]])
+    assert incomplete_systems(systems, {"Fe-O"}).tolist() == [False, True, False, True, False]
+    assert incomplete_systems(systems, {"Fe-Li-O"}).tolist() == [False, True, False, True, False]
+    assert incomplete_systems(systems, {"Li", "O"}).tolist() == [False] * 5
+    assert incomplete_systems(pa.chunked_array([[]], pa.string()), {"Fe-O"}).tolist() == []
+
+
+def test_a_missing_part_is_refused(stages: Any, parts: list[ArtifactRef], tmp_path: Path) -> None:
+    for left_out in (0, 1, len(parts) - 1):
+        some = [part for number, part in enumerate(parts) if number != left_out]
+        with pytest.raises(ForeignPart, match="is missing"):
+            merge_fresh(stages, some, tmp_path)
+
+
+def test_a_doubled_part_is_refused(stages: Any, parts: list[ArtifactRef], tmp_path: Path) -> None:
+    with pytest.raises(ForeignPart, match="is doubled"):
+        merge_fresh(stages, [*parts, parts[1]], tmp_path)
+    overlapping = parts_of(stages, stages.screening, 97)[0]
+    with pytest.raises(ForeignPart, match="is doubled"):
+        merge_fresh(stages, [overlapping, *parts[1:]], tmp_path)
+
+
+@pytest.mark.parametrize("change", [{"threshold": 0.25}, {"min_training_rows": 7}])
+def test_a_part_of_another_screen_is_refused(
+    stages: Any, parts: list[ArtifactRef], tmp_path: Path, change: dict[str, Any]
+) -> None:
+    other = stages.screening.model_copy(update=change)
+    foreign = stages.run(screen_block, stages.network, stages.phases, other, plan_blocks(other, 60)[0])
+    with pytest.raises(ForeignPart, match="belongs to another screen"):
+        merge_fresh(stages, [foreign, *parts[1:]], tmp_path)
+
+
+def test_a_part_of_another_space_is_refused(stages: Any, parts: list[ArtifactRef], tmp_path: Path) -> None:
+    other = ScreenParameters(
+        **stages.screening.model_dump(exclude={"spaces"}),
+        spaces=(SpaceParameters(elements=("Na", "Cl"), arities=(2,), max_atoms=4),),
+    )
+    foreign = stages.run(screen_block, stages.network, stages.phases, other, plan_blocks(other, 60)[0])
+    with pytest.raises(ForeignPart, match=r"space that this screen does not have|another screen"):
+        merge_fresh(stages, [*parts, foreign], tmp_path)
+
+
+def test_spaces_that_overlap_are_refused(stages: Any) -> None:
+    space = SpaceParameters(elements=("Li", "Na", "O"), arities=(2,), max_atoms=3)
+    wider = space.model_copy(update={"elements": ("Li", "Na", "O", "F")})
+    parameters = ScreenParameters(spaces=(space, wider), threshold=100.0)
+    with pytest.raises(ForeignPart, match="share compositions"):
+        merge(stages, parts_of(stages, parameters, 100), parameters)
+
+
+def merge_fresh(stages: Any, parts: Sequence[ArtifactRef], folder: Path) -> ArtifactRef:
+    """Check the parts although the finished table may be in the store already."""
+    from tasks.merge import check_parts
+
+    check_parts(stages.store, list(parts), {"network": stages.network, "phases": stages.phases}, stages.screening)
+    raise AssertionError("the parts were taken")
+
+
+def test_network_and_phases_of_two_schemes(stages: Any, tmp_path: Path) -> None:
+    from tasks.clean import clean_phases
+    from tasks.references import audit_references
+
+    source = stages.energies_source.model_copy(update={"functional": "r2scan"})
+    energies = stages.run(ingest, source)
+    references = stages.run(audit_references, energies, stages.cleaning)
+    phases = stages.run(clean_phases, energies, references, stages.cleaning)
+    space = SpaceParameters(elements=("Li", "O"), arities=(2,), max_atoms=3)
+    parameters = ScreenParameters(spaces=(space,), threshold=100.0)
+    block = plan_blocks(parameters, 100)[0]
+    with pytest.raises(SchemeMismatch, match="--allow-mixed-scheme") as caught:
+        stages.run(screen_block, stages.network, phases, parameters, block)
+    assert "\n" not in str(caught.value)
+    allowed = parameters.model_copy(update={"allow_mixed_scheme": True})
+    part = stages.run(screen_block, stages.network, phases, allowed, block)
+    candidates = stages.run(merge_candidates, [part], stages.network, phases, None, None, allowed)
+    assert all(stages.store.read_table(candidates).column("mixed_scheme").to_pylist())
+
+
+def test_an_empty_screen_is_a_table_without_rows(stages: Any) -> None:
+    space = SpaceParameters(elements=("Li", "O"), arities=(2,), max_atoms=3)
+    parameters = ScreenParameters(spaces=(space,), threshold=-100.0)
+    ref = merge(stages, parts_of(stages, parameters, 100), parameters, stages.known)
+    assert stages.store.read_table(ref).num_rows == 0
+    assert stages.counts(ref)["screened"] == 3
+    assert stages.counts(ref)["below"] == 0
+
+
+def test_a_list_is_a_table_of_its_own(stages: Any) -> None:
+    """The novelty list needs no energies; it is an ingest like any other."""
+    assert ArtifactStore(stages.root).read_table(stages.known).column("formula").to_pylist() == [
+        "Li2O",
+        "Li3AlF6",
+        "NaMgF3",
+    ]
+    assert SourceParameters(source="file:x.csv").functional is None

@@ -149,9 +149,21 @@ def training_table(
     rows, rejected, counts = _sound_rows(df, references, physical_range, parsed)
     kept, lowest = _merge(rows, counts)
     kept["split"] = _splits(df, rows, kept, calibration_fraction, validation_fraction, seed)
+    stay, dropped = _elemnet_rules(lowest, (kept["split"] != "validation").to_numpy(), sigmas, counts)
+    rejected += dropped
+    kept = kept[stay].reset_index(drop=True)
+    counts["kept"] = len(kept)
+    counts |= {split: int((kept["split"] == split).sum()) for split in SPLITS}
+    return kept, _rejected_table(df, rejected), counts
+
+
+def _elemnet_rules(
+    lowest: _Rows, is_training: NDArray[np.bool_], sigmas: float, counts: dict[str, int]
+) -> tuple[NDArray[np.bool_], list[tuple[int, str]]]:
+    """Apply ElemNet's rules: which rows stay, and the others with a reason; the counts are added to `counts`."""
     single = lowest.parsed.arity == 1
-    rejected += [(row, "single element: its formation energy is zero by definition") for row in lowest.row[single]]
-    training = (kept["split"] != "validation").to_numpy() & ~single
+    rejected = [(row, "single element: its formation energy is zero by definition") for row in lowest.row[single]]
+    training = is_training & ~single
     if not training.any():
         raise InputError("no training row is left after cleaning; check the split and the energies of the table")
     low, high = outlier_range(lowest.energy[training], sigmas)
@@ -166,10 +178,7 @@ def training_table(
     stay = ~single & ~outlier
     counts |= {"dropped_single_element": int(single.sum()), "dropped_outlier": int(outlier.sum())}
     counts["elements_dropped"] = len(_elements_of(lowest.parsed)) - len(_elements_of(lowest.parsed.select(stay)))
-    kept = kept[stay].reset_index(drop=True)
-    counts["kept"] = len(kept)
-    counts |= {split: int((kept["split"] == split).sum()) for split in SPLITS}
-    return kept, _rejected_table(df, rejected), counts
+    return stay, rejected
 
 
 def outlier_range(energies: NDArray[np.float64], sigmas: float = OUTLIER_SIGMAS) -> tuple[float, float]:

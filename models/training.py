@@ -118,18 +118,8 @@ def train_network(
         this run, or the loss leaves the range of numbers.
     """
     x, y = _checked_rows(x, y, "training")
-    held_out = None
-    if x_val is not None and y_val is not None and len(x_val):
-        held_out = _checked_rows(x_val, y_val, "held-out")
-    if held_out is not None and held_out[0].shape[1] != x.shape[1]:
-        raise InputError(
-            f"Held-out rows have {held_out[0].shape[1]} columns, training rows {x.shape[1]}: make them alike."
-        )
-    mean, std = float(y.mean()), float(y.std())
-    if std <= 1e-12 * max(1.0, abs(mean)):
-        raise InputError(
-            f"The training target is constant ({mean:g}): there is nothing to learn; choose another column."
-        )
+    held_out = _checked_held_out(x_val, y_val, x.shape[1])
+    mean, std = _scale(y)
     with _threads(parameters.threads), torch.random.fork_rng():
         run = _Run(x, y, mean, std, parameters, build, torch.device(device))
         if resume is not None:
@@ -277,6 +267,25 @@ def _threads(n: int | None) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+def _checked_held_out(x: Any, y: Any, n_columns: int) -> tuple[NDArray[np.float32], NDArray[np.float64]] | None:
+    if x is None or y is None or len(x) == 0:
+        return None
+    rows = _checked_rows(x, y, "held-out")
+    if rows[0].shape[1] != n_columns:
+        raise InputError(f"Held-out rows have {rows[0].shape[1]} columns, training rows {n_columns}: make them alike.")
+    return rows
+
+
+def _scale(y: NDArray[np.float64]) -> tuple[float, float]:
+    """Mean and standard deviation of the training target."""
+    mean, std = float(y.mean()), float(y.std())
+    if std <= 1e-12 * max(1.0, abs(mean)):
+        raise InputError(
+            f"The training target is constant ({mean:g}): there is nothing to learn; choose another column."
+        )
+    return mean, std
 
 
 def _checked_rows(x: Any, y: Any, what: str) -> tuple[NDArray[np.float32], NDArray[np.float64]]:

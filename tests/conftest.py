@@ -182,7 +182,7 @@ class Tiny:
                 ],
             },
             "block_size": 60,
-            "moduli": {"members": 1, "epochs": 3},
+            "moduli": {"members": 1, "epochs": 25},
         }
 
 

@@ -26,7 +26,7 @@ COMMANDS = [
     [], ["demo"], ["campaign"], ["campaign", "run"], ["campaign", "examples"], ["ingest"], ["train"], ["predict"],
     ["hull"], ["screen"], ["stability"], ["rank"], ["report"], ["export"], ["artifacts"], ["artifacts", "ls"],
     ["artifacts", "show"], ["artifacts", "lineage"], ["artifacts", "verify"], ["artifacts", "why"], ["artifacts", "gc"],
-    ["ui"], ["deploy"], ["doctor"],
+    ["ui"], ["deploy"], ["doctor"], ["starter-set"],
 ]  # fmt: skip
 
 
@@ -131,7 +131,7 @@ def finish_lines(result: Any) -> dict[str, str]:
 def test_help_of_every_command(cli: Cli, command: list[str]) -> None:
     ended = cli(*command, "--help")
     assert ended.code == 0
-    assert "Usage: elemscreen" in ended.out
+    assert re.search(rf"Usage: .*{' '.join(command)}", ended.out)
     assert ended.err == ""
 
 

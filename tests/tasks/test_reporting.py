@@ -334,7 +334,7 @@ def test_canary_that_came_out_as_new_is_shouted(page: str) -> None:
     table.loc[0, "formula"] = "ThO2"
     table.loc[1, "formula"] = "OF9"
     html = render_report(ReportData(title="t", candidates=table))
-    assert "ThO<sub>2</sub> came out as new, so its hull is broken" in html
+    assert "ThO<sub>2</sub> came out as new: a hull that lacks them" in html
     assert "Here OF<sub>9</sub> is among the candidates without a flag" in html
 
 

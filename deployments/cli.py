@@ -10,6 +10,7 @@ import logging
 import os
 import sys
 import warnings
+from typing import Any
 
 
 def main() -> None:
@@ -32,7 +33,6 @@ def main() -> None:
 def _run() -> int:
     """Run the command and turn its end into an exit code."""
     import typer
-    from click.exceptions import Abort, ClickException, Exit
     from pydantic import ValidationError
 
     from deployments.commands.app import app
@@ -41,15 +41,21 @@ def _run() -> int:
     from models.errors import InputError
     from storage.errors import StoreError
 
+    # from 0.26 on Typer has its own copy of click: what it raises is not click's class
+    usage_error: Any = next(base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException")
     try:
-        typer.main.get_command(app).main(standalone_mode=False)
-    except Exit as ending:
+        code = typer.main.get_command(app).main(prog_name="elemscreen", standalone_mode=False)
+    except typer.Exit as ending:
         return int(ending.exit_code)
-    except (Abort, KeyboardInterrupt):
+    except (typer.Abort, KeyboardInterrupt):
         say_error("interrupted; run the same command again to go on where it was")
         return 130
-    except ClickException as error:
-        error.show()
+    except usage_error as error:
+        if type(error).__name__ == "NoArgsIsHelpError":  # a group without a command: its help
+            error.show()
+        else:
+            context = getattr(error, "ctx", None)
+            say_error(f"{error.format_message()}; see {context.command_path if context else 'elemscreen'} --help")
         return 2
     except ValidationError as error:
         say_error(explain_validation(error))
@@ -68,7 +74,7 @@ def _run() -> int:
             "the store, run the same command again to go on; ELEMSCREEN_TRACEBACK=1 shows where it failed"
         )
         return 1
-    return 0
+    return code if isinstance(code, int) else 0  # of `raise typer.Exit(code)`, which click catches itself
 
 
 if __name__ == "__main__":

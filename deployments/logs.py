@@ -1,6 +1,7 @@
 """What Prefect and Dask say: warnings in the terminal beside the progress bars, everything on request.
 
-Only the console is quiet. Run logs still go to the Prefect server, down to INFO, where its UI shows them.
+Only the console is quiet. Run logs still go to the Prefect server, down to INFO, where its UI shows them; in the
+console they would put three tracebacks before the one line that says what was wrong.
 """
 
 from __future__ import annotations
@@ -22,12 +23,19 @@ def set_console_level(verbose: bool) -> None:
     from prefect.logging.configuration import ensure_logging_setup
     from prefect.logging.handlers import PrefectConsoleHandler
 
+    from tasks.cluster import RUN_LOGGERS
+
     ensure_logging_setup()
     level = logging.INFO if verbose else logging.WARNING
     for name in (None, "prefect", "uvicorn", "fastapi"):
         for handler in logging.getLogger(name).handlers:
             if isinstance(handler, PrefectConsoleHandler):
                 handler.setLevel(level)
+    for name in RUN_LOGGERS:
+        logging.getLogger(name).propagate = verbose
+    # what sends logs and states warns at every stop that it still has some to send
+    for name in ("APILogWorker", "EventsWorker"):
+        logging.getLogger(name).setLevel(logging.NOTSET if verbose else logging.ERROR)
     logging.getLogger("distributed").setLevel(level)
 
 

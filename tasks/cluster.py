@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.resources
+import logging
 import shlex
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -21,7 +22,7 @@ from urllib.parse import urlsplit
 import dask
 import yaml
 from dask.system import CPU_COUNT
-from distributed import Client, Nanny, Scheduler, SpecCluster
+from distributed import Client, Nanny, Scheduler, SpecCluster, Worker, WorkerPlugin
 from distributed.deploy.cluster import Cluster
 from distributed.system import MEMORY_LIMIT
 from prefect.futures import PrefectFuture
@@ -67,6 +68,10 @@ DASK_SETTINGS: dict[str, Any] = {
     _CONNECT_TIMEOUT: "60s",
     "distributed.admin.tick.limit": "1h",
 }
+
+
+#: Loggers of flow and task runs; they write to the Prefect server and, where they propagate, to the console.
+RUN_LOGGERS = ("prefect.flow_runs", "prefect.task_runs")
 
 
 class Adapt(BaseModel):
@@ -138,6 +143,17 @@ class ClusterProfile(BaseModel):
         if self.address is not None:
             return urlsplit(self.address).hostname in _LOOPBACK
         return self.environment_via == "nanny"
+
+
+class QuietRuns(WorkerPlugin):
+    """Keeps the run logs of a worker out of the console: they go to the Prefect server, and errors to the flow."""
+
+    name = "elemscreen-quiet-runs"
+
+    def setup(self, worker: Worker) -> None:
+        """Prepare a worker."""
+        for name in RUN_LOGGERS:
+            logging.getLogger(name).propagate = False
 
 
 class PatientNanny(Nanny):
@@ -285,6 +301,8 @@ def open_cluster(profile: ClusterProfile | str) -> Iterator[TaskRunner[PrefectFu
             address, security = cluster.scheduler_address, cluster.security or None
         client = stack.enter_context(_connect(address, security))
         client.subscribe_topic(TOPIC, lambda event: publish(event[1]))
+        if not any(logging.getLogger(name).propagate for name in RUN_LOGGERS):
+            client.register_plugin(QuietRuns())  # workers are as quiet as we are
         runner = DaskTaskRunner(address=address, client_kwargs={"security": security} if security else None)
         # prefect-dask's futures do not share Prefect's variance; they are what its flows take all the same
         yield cast("TaskRunner[PrefectFuture[Any]]", runner)

@@ -51,12 +51,16 @@ def _set(data: dict[str, Any], change: str) -> None:
     name, sign, value = change.partition("=")
     if not sign or not name:
         raise InputError(f"--set takes key=value, for example --set training.epochs=10; got '{change}'")
+    try:
+        entry: Any = yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise InputError(f"--set {name}: '{value}' is not valid YAML: {' '.join(str(error).split())}") from None
     *parents, last = name.split(".")
     for parent in parents:
         data = data.setdefault(parent, {}) if isinstance(data, dict) else data
         if not isinstance(data, dict):
             raise InputError(f"--set {name}: '{parent}' holds a value and no parameters")
-    data[last] = yaml.safe_load(value)
+    data[last] = entry
 
 
 def example(name: str) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
 import subprocess
@@ -55,6 +56,8 @@ def cli(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> 
         capsys.readouterr()
         monkeypatch.setattr(sys, "argv", ["elemscreen", *map(str, arguments)])
         monkeypatch.setenv("COLUMNS", "200")
+        # Prefect's handlers keep the error stream of the test that made them
+        monkeypatch.setattr(logging, "raiseExceptions", False)
         code = _run()
         captured = capsys.readouterr()
         return Ended(code, captured.out, captured.err)
@@ -446,6 +449,10 @@ def test_options_of_no_use(cli: Cli, house: House, tmp_path: Path) -> None:
     assert_one_line(cli("ingest", "--source", "file:x.csv", "--map", "formula", *place), "--map takes COLUMN=NAME")
     assert_one_line(cli("train", "--data", "x", "--target", "band_gap", *place), "target")
     assert_one_line(cli("rank", "--in", "x", "--metal", "Na", *place), "metal")
+    assert_one_line(cli("predict", "--modle", "x"), "--modle", "elemscreen predict --help")
+    assert_one_line(cli("predict", "--in", "x"), "--model", "elemscreen predict --help")
+    assert_one_line(cli("train", "--data", "x", "--epochs", "few"), "--epochs", "elemscreen train --help")
+    assert_one_line(cli("forecast"), "forecast", "elemscreen --help")
     assert_one_line(cli("stability", "--in", "x", "--anisotropic", *place), "--anisotropic")
     ended = cli("ingest", "--source", f"file:{tmp_path / 'absent.csv'}", "--dask", house.dask, *place)
     assert_one_line(ended, "absent.csv")

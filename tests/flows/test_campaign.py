@@ -12,7 +12,7 @@ import pytest
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import TaskRunFilter, TaskRunFilterFlowRunId
 from prefect.client.schemas.objects import TaskRun
-from prefect.client.schemas.sorting import FlowRunSort
+from prefect.client.schemas.sorting import FlowRunSort, TaskRunSort
 
 from flows.campaign import campaign
 from flows.parameters import CampaignParameters
@@ -67,7 +67,9 @@ class Campaigns:
             deadline = time.monotonic() + 60
             while len(found) < expected and time.monotonic() < deadline:
                 time.sleep(0.2)
-                runs_now = client.read_task_runs(task_run_filter=mine, limit=200)
+                runs_now = client.read_task_runs(
+                    task_run_filter=mine, sort=TaskRunSort.EXPECTED_START_TIME_DESC, limit=200
+                )
                 found = [run for run in runs_now if run.state is not None and run.state.is_final()]
         assert len(found) == expected
         states: dict[str, list[str]] = {}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import psutil
 
 
@@ -23,11 +25,26 @@ def find(pid: int, created: float) -> psutil.Process | None:
 
 def stop(process: psutil.Process, grace_s: float = 10.0) -> None:
     """Ask a process to end, and end it when it has not done so after `grace_s` seconds."""
-    try:
-        process.terminate()
-        process.wait(grace_s)
-    except psutil.TimeoutExpired:
-        process.kill()
-        process.wait(grace_s)
-    except psutil.NoSuchProcess:
-        return
+    for ask in (process.terminate, process.kill):
+        try:
+            ask()
+        except psutil.NoSuchProcess:
+            return
+        if _ended(process, grace_s):
+            return
+    raise psutil.TimeoutExpired(grace_s, process.pid)
+
+
+def _ended(process: psutil.Process, wait_s: float) -> bool:
+    """Wait for the end of a process; another's child that its parent has not asked after yet (a zombie) has ended."""
+    deadline = time.monotonic() + wait_s
+    while time.monotonic() < deadline:
+        try:
+            process.wait(0.05)  # a child of ours leaves the process table with this
+            return True
+        except psutil.TimeoutExpired:
+            if not process.is_running() or process.status() == psutil.STATUS_ZOMBIE:
+                return True
+        except psutil.NoSuchProcess:
+            return True
+    return False

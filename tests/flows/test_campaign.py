@@ -64,7 +64,7 @@ class Campaigns:
             newest = next(run for run in runs if run.parent_task_run_id is not None)
             mine = TaskRunFilter(flow_run_id=TaskRunFilterFlowRunId(any_=[newest.id]))
             found: list[TaskRun] = []
-            deadline = time.monotonic() + 60
+            deadline = time.monotonic() + 180
             while len(found) < expected and time.monotonic() < deadline:
                 time.sleep(0.2)
                 runs_now = client.read_task_runs(

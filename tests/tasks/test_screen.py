@@ -85,7 +85,7 @@ def _build(root: str, request: Any, write: Any) -> Any:
 def test_counts_add_up(stages: Any, candidates: ArtifactRef) -> None:
     counts = stages.counts(candidates)
     sizes = [len(composition_space(space)) for space in stages.screening.spaces]
-    assert counts["screened_2"], counts["screened_3"] == sizes
+    assert [counts["screened_2"], counts["screened_3"]] == list(sizes)
     assert counts["screened"] == sum(sizes)
     assert counts["systems_2"] == 21
     assert counts["systems_3"] == 10  # C(5, 2) beside lithium

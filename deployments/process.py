@@ -36,15 +36,29 @@ def stop(process: psutil.Process, grace_s: float = 10.0) -> None:
 
 
 def _ended(process: psutil.Process, wait_s: float) -> bool:
-    """Wait for the end of a process; another's child that its parent has not asked after yet (a zombie) has ended."""
+    """Wait for the end of a process.
+
+    One that has ended stays in the process table until its parent asks after it. A parent that is gone, or ours, does
+    so soon; another one may never, so a process that has ended is not waited for longer than two seconds.
+    """
     deadline = time.monotonic() + wait_s
+    ended_at: float | None = None
     while time.monotonic() < deadline:
         try:
-            process.wait(0.05)  # a child of ours leaves the process table with this
+            process.wait(0.05)
             return True
-        except psutil.TimeoutExpired:
-            if not process.is_running() or process.status() == psutil.STATUS_ZOMBIE:
-                return True
         except psutil.NoSuchProcess:
             return True
+        except psutil.TimeoutExpired:
+            if ended_at is None and _is_zombie(process):
+                ended_at = time.monotonic()
+            if ended_at is not None and time.monotonic() - ended_at > 2.0:
+                return True
     return False
+
+
+def _is_zombie(process: psutil.Process) -> bool:
+    try:
+        return bool(process.status() == psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return True

@@ -108,6 +108,12 @@ def times(store: ArtifactStore, made: dict[str, ArtifactRef]) -> str:
     return table(rows, ("stage", "seconds"))
 
 
+def wall(store: ArtifactStore, made: dict[str, ArtifactRef]) -> str:
+    records = [store.run_record(ref) for ref in made.values()]
+    started = min(dt.datetime.fromisoformat(record["started"]) for record in records)
+    return f"{(max(dt.datetime.fromisoformat(r['finished']) for r in records) - started).total_seconds() / 60:.0f}"
+
+
 def references(store: ArtifactStore, made: dict[str, ArtifactRef]) -> str:
     frame = store.read_table(made["references"]).to_pandas()
     frame = frame[frame["reference_correction"] != 0]
@@ -150,9 +156,8 @@ Elemental references that the audit corrected:
 
 {table(metrics, ("rows", "n", "MAE [eV/atom]", "RMSE", "R2"))}
 
-The calibration rows are whole chemical systems that the network has not seen. Error there:
-{calibration["residuals"]["mae"]:.4f} eV/atom; {calibration["probability"]["n_stable"]:,} of
-{calibration["probability"]["n"]:,} are stable.
+The calibration rows are whole chemical systems that the network has not seen; of
+{calibration["probability"]["n"]:,} such rows {calibration["probability"]["n_stable"]:,} are stable.
 
 ## Screen
 
@@ -165,10 +170,14 @@ Compositions that no chemist believes, and what the screen says of them:
 
 {canaries(store, made)}
 
+Their probabilities are wrong, and show what the calibration cannot do: it was fitted on rows that nobody selected,
+in systems that resemble the training data, and fluorine-rich alkali compounds resemble nothing there. Read the
+probability as an upper estimate and trust the flags first.
+
 ## Electrolytes
 
-CGCNN on {moduli.split["train"]:,} crystals, measured on {moduli.split["calibration"]:,} of other formulas, which also
-calibrated its error bars:
+CGCNN on {moduli.split["train"]:,} crystals, measured on {moduli.split["calibration"]:,} of other formulas
+(log10 of GPa), which also calibrated its error bars:
 
 {table(elastic, ("target", "n", "MAE", "RMSE"))}
 
@@ -177,6 +186,9 @@ calibrated its error bars:
 {ranking(store, made)}
 
 ## Time
+
+Seconds from each stage's start to its end, on two cores that also ran other work at the time; the whole took
+{wall(store, made)} minutes from the first stage's start to the report.
 
 {times(store, made)}
 """

@@ -97,7 +97,7 @@ def report_data(
         title=title,
         subtitle=_subtitle(manifests),
         parameters=parameters,
-        banners=_banners(manifests, moduli_card.domain.get("source", []) if moduli_card else []),
+        banners=_banners(manifests),
         cleaning=[_cleaning(manifests[role]) for role in ("phases", "training") if role in manifests],
         references=frame("references"),
         learning_curve=frame("network", "learning_curve"),
@@ -125,7 +125,7 @@ def _subtitle(manifests: Mapping[str, Manifest]) -> str:
     return f"{text}, computed with a universal potential, not DFT" if scheme.functional == "chgnet" else text
 
 
-def _banners(manifests: Mapping[str, Manifest], moduli_sources: list[str]) -> list[tuple[str, str]]:
+def _banners(manifests: Mapping[str, Manifest]) -> list[tuple[str, str]]:
     banners = []
     scheme = manifests["phases"].energy_scheme if "phases" in manifests else None
     if scheme is not None and scheme.functional == "chgnet":
@@ -135,10 +135,6 @@ def _banners(manifests: Mapping[str, Manifest], moduli_sources: list[str]) -> li
                 "Formation energies and hull come from a universal potential (CHGNet) and the starter set's prototypes "
                 "alone: they show how a campaign works and are no evidence for a material.",
             )
-        )
-    if "selfbuilt" in moduli_sources:
-        banners.append(
-            ("warning", "Potential moduli, not evidence: the elastic data were computed with CHGNet, not DFT.")
         )
     return banners
 

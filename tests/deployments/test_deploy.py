@@ -69,7 +69,11 @@ def worker(prefect_server: Server, elsewhere: Path) -> Iterator[Path]:
         process = subprocess.Popen(command, cwd=elsewhere, env=environment, stdout=log, stderr=log)
     yield log_path
     process.terminate()
-    process.wait(60)
+    try:
+        process.wait(30)
+    except subprocess.TimeoutExpired:  # Prefect's worker, asked once, may wait for its server for ever
+        process.kill()
+        process.wait(30)
 
 
 def wait_until_final(client: SyncPrefectClient, run_id: UUID, log: Path, limit_s: float = 600.0) -> FlowRun:

@@ -24,7 +24,10 @@ def _fcc(a: float) -> Structure:
 
 def _distorted() -> Structure:
     crystal = Structure(Lattice.from_parameters(3.6, 3.75, 3.9, 88, 91, 93), ["Cu"] * 4, _corners())
-    crystal.perturb(0.08)
+    # drawn here: pymatgen's `perturb` draws anew each time, and now and then a pair lies right at the cutoff
+    shifts = np.random.default_rng(3).normal(size=(4, 3))
+    for site, shift in enumerate(0.08 * shifts / np.linalg.norm(shifts, axis=1, keepdims=True)):
+        crystal.translate_sites([site], shift, frac_coords=False)
     return crystal
 
 
@@ -33,7 +36,6 @@ def _corners() -> list[list[float]]:
 
 
 def test_toy_forces_and_stress_are_derivatives_of_its_energy() -> None:
-    np.random.seed(3)
     crystal = _distorted()
     response = toy.evaluate([crystal])[0]
     step = 1e-4
@@ -62,7 +64,6 @@ def test_volume_scan_finds_zero_pressure_from_far_away() -> None:
 
 
 def test_distorted_crystal_comes_back_to_fcc() -> None:
-    np.random.seed(4)
     reference = relax_structures([_fcc(3.6)], toy.evaluate)[0]
     result = relax_structures([_distorted()], toy.evaluate, RelaxSettings(max_steps=100))[0]
     assert result.converged
@@ -72,7 +73,6 @@ def test_distorted_crystal_comes_back_to_fcc() -> None:
 
 
 def test_fixed_cell_keeps_the_cell() -> None:
-    np.random.seed(5)
     start = _distorted()
     result = relax_structures([start], toy.evaluate, RelaxSettings(fixed_cell=True))[0]
     assert result.converged
@@ -80,7 +80,6 @@ def test_fixed_cell_keeps_the_cell() -> None:
 
 
 def test_unconverged_is_said_so_and_order_is_kept() -> None:
-    np.random.seed(6)
     crystals = [_distorted(), _fcc(3.6), _distorted()]
     results = relax_structures(crystals, toy.evaluate, RelaxSettings(max_steps=2))
     assert [len(r.structure) for r in results] == [4, 1, 4]
@@ -89,7 +88,6 @@ def test_unconverged_is_said_so_and_order_is_kept() -> None:
 
 
 def test_result_does_not_depend_on_the_company() -> None:
-    np.random.seed(7)
     crystals = [_distorted(), _distorted(), _fcc(3.5)]
     together = relax_structures(crystals, toy.evaluate)
     alone = [relax_structures([crystal], toy.evaluate)[0] for crystal in crystals]

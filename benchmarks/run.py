@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks import hull, inference, parsing
+from benchmarks import hull, inference, magpie, parsing
 
 Work = Callable[[], int]
 
@@ -46,7 +46,7 @@ def main() -> None:
     """Measure everything on one thread and write the table."""
     torch.set_num_threads(1)
     rows = []
-    for module in (inference, hull, parsing):
+    for module in (inference, hull, parsing, magpie):
         for case in module.cases():
             a, b, ratio = pair(case.ours, case.theirs)
             unit = f"{case.unit}/s"

@@ -40,6 +40,7 @@ def _run() -> int:
     from deployments.server import ServerError
     from models.errors import InputError
     from storage.errors import StoreError
+    from tasks.sources.errors import SourceError
 
     # from 0.26 on Typer has its own copy of click: what it raises is not click's class
     usage_error: Any = next(base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException")
@@ -63,7 +64,7 @@ def _run() -> int:
     except (InputError, StoreError) as error:
         say_error(str(error))
         return 2
-    except ServerError as error:
+    except (ServerError, SourceError) as error:
         say_error(str(error))
         return 1
     except Exception as error:

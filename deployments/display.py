@@ -20,6 +20,8 @@ _STAGE_NAMES = {
     "training": "clean: training rows",
     "features": "featurize: fractions",
     "graphs": "featurize: graphs",
+    "drift": "compare with the last",
+    "attributes": "featurize: attributes",
     "model": "train",
     "predictions": "predict",
     "calibration": "calibrate",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
+from tasks.drift import DriftParameters
 from tasks.parameters import (
     CleanParameters,
     ModuliParameters,
@@ -30,6 +31,10 @@ class IngestParameters(FlowParameters):
     """Parameters of the flow `ingest`."""
 
     source: SourceParameters = Field(default_factory=SourceParameters, description="the table")
+    beside: tuple[SourceParameters, ...] = Field((), description="further sources, put side by side with the first")
+    drift: DriftParameters = Field(
+        default_factory=DriftParameters, description="how much a source may differ from its snapshot before"
+    )
 
 
 class TrainFlowParameters(FlowParameters):

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import ParamSpec, TypeVar
 
 from prefect import Flow
+from prefect.runtime import deployment, flow_run
 from pydantic import BaseModel, ConfigDict
 
 from storage.artifact import ArtifactRef
@@ -16,6 +17,16 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 DEFAULT_STORE = "elemscreen-store"
+
+
+class IngestResult(BaseModel):
+    """References to what an ingest ends with: the table of all sources, and each one's own table and drift."""
+
+    model_config = ConfigDict(frozen=True)
+
+    compounds: ArtifactRef
+    sources: tuple[ArtifactRef, ...]
+    drifts: tuple[ArtifactRef, ...]
 
 
 class CampaignResult(BaseModel):
@@ -32,6 +43,17 @@ def store_root(store: str | None) -> str:
     """Return the store's folder (absolute) or URL: as given, from $ELEMSCREEN_STORE, or ./elemscreen-store."""
     root = store or os.environ.get("ELEMSCREEN_STORE") or DEFAULT_STORE
     return root if "://" in root else str(Path(root).expanduser().absolute())
+
+
+def run_day() -> str | None:
+    """Return the day that a deployment's run was scheduled for, YYYY-MM-DD; None for a run by hand.
+
+    A database without versions is read as of that day, so that a run that is tried again on the next morning goes on
+    with the same snapshot.
+    """
+    if deployment.id is None or flow_run.scheduled_start_time is None:
+        return None
+    return str(flow_run.scheduled_start_time.date().isoformat())
 
 
 def on_cluster(cluster: str, stages: Flow[P, R], *arguments: P.args, **options: P.kwargs) -> R:

@@ -32,6 +32,7 @@ def _flag(name: str, description: str, *, null: bool = False) -> pa.Field:
     return _field(name, pa.bool_(), NONE, description, null=null)
 
 
+_LIST_F32 = pa.list_(pa.field("element", pa.float32()))
 _LIST_F64 = pa.list_(pa.field("element", pa.float64()))
 _FRACTIONS = pa.list_(pa.field("element", pa.float32()), N_ELEMENTS)
 
@@ -71,7 +72,7 @@ _ABOVE_HULL = _f64("energy_above_hull", EV, "energy minus the hull of all phases
 
 TABLES: dict[str, tuple[int, list[pa.Field]]] = {
     "compounds": (
-        1,
+        2,
         [
             _ID,
             _FORMULA,
@@ -95,6 +96,8 @@ TABLES: dict[str, tuple[int, list[pa.Field]]] = {
             _text("prototype", "structure prototype", null=True),
             _f64("volume_ratio", NONE, "molar volume of Li+ in the compound over that of Li in the metal", null=True),
             _SPLIT.with_nullable(True),
+            _text("license", "licence of the row, where its source states one", null=True),
+            _text("reference", "where a measured value was published", null=True),
             *_SOURCE,
         ],
     ),
@@ -125,6 +128,43 @@ TABLES: dict[str, tuple[int, list[pa.Field]]] = {
             _SPLIT,
             _f64("formation_energy_per_atom", EV, "formation energy the model is to learn"),
             _field("element_fraction", _FRACTIONS, NONE, "atomic fractions in the order of the 86 elements"),
+        ],
+    ),
+    "drift": (
+        1,
+        [
+            _text("measure", "rows, filled, minimum, maximum, vanished, appeared, shared_energy or reference"),
+            _text("subject", "column or element"),
+            _f64("previous", "that of the measure", "value in the earlier snapshot", null=True),
+            _f64("current", "that of the measure", "value in this snapshot", null=True),
+            _f64("change", "that of the measure", "change; relative for rows, volumes and moduli", null=True),
+            _f64("limit", "that of the measure", "largest change that is tolerated"),
+            _flag("exceeded", "the change is larger than the limit"),
+            _text("note", "what it rests on", null=True),
+        ],
+    ),
+    "attributes": (
+        1,
+        [
+            _ID,
+            _FORMULA,
+            _CHEMSYS,
+            _SPLIT.with_nullable(True),
+            _f64("formation_energy_per_atom", EV, "formation energy as the source states it", null=True),
+            _field(
+                "attributes",
+                _LIST_F32,
+                "that of each attribute",
+                "145 attributes of the composition (magpie) or 126 of the structure (voronoi), named in names.json",
+            ),
+        ],
+    ),
+    "attributes_part": (
+        1,
+        [
+            _field("row", pa.int64(), NONE, "index of the row in the input, from 0"),
+            _field("attributes", _LIST_F32, "that of each attribute", "attributes of the structure", null=True),
+            _text("reason", "why there are none", null=True),
         ],
     ),
     "predictions": (

@@ -13,10 +13,12 @@ from models.cleaning import phases_table, training_table
 from storage.artifact import ArtifactRef, ArtifactRequest
 from storage.store import ArtifactStore, ArtifactWriter
 from tasks.parameters import CleanParameters
-from tasks.rows import raw_rows
+from tasks.rows import raw_rows, scheme_of
 from tasks.stage import build, stage
 
 STAGE_VERSION = 1
+
+_OF_PHASES = ("lowest_energy", "highest_energy", "source", "allow_mixed_scheme")
 
 
 @stage("clean-phases")
@@ -29,14 +31,14 @@ def clean_phases(
         "phases",
         "tasks.clean",
         STAGE_VERSION,
-        {"lowest_energy": parameters.lowest_energy, "highest_energy": parameters.highest_energy},
+        parameters.model_dump(mode="json", include=set(_OF_PHASES)),
         {"compounds": compounds, "references": references},
-        energy_scheme=store.manifest(compounds).energy_scheme,
+        energy_scheme=scheme_of(store, compounds, parameters),
     )
 
     def write(writer: ArtifactWriter) -> None:
         kept, rejected, counts = phases_table(
-            raw_rows(store, compounds),
+            raw_rows(store, compounds, parameters.source),
             references=store.read_table(references).to_pandas(),
             physical_range=(parameters.lowest_energy, parameters.highest_energy),
         )
@@ -57,12 +59,12 @@ def clean_training(
         STAGE_VERSION,
         parameters.model_dump(mode="json", exclude={"audit_references"}),
         {"compounds": compounds, "references": references},
-        energy_scheme=store.manifest(compounds).energy_scheme,
+        energy_scheme=scheme_of(store, compounds, parameters),
     )
 
     def write(writer: ArtifactWriter) -> None:
         kept, rejected, counts = training_table(
-            raw_rows(store, compounds),
+            raw_rows(store, compounds, parameters.source),
             references=store.read_table(references).to_pandas(),
             physical_range=(parameters.lowest_energy, parameters.highest_energy),
             calibration_fraction=parameters.calibration_fraction,

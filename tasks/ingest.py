@@ -3,57 +3,76 @@
 from __future__ import annotations
 
 import json
-import math
+import logging
 from collections.abc import Sequence
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import pyarrow as pa
 
-from models.crystals import structure_json
 from models.errors import InputError
-from models.formula import parse_many
-from models.structures import parse_structure
 from storage.artifact import ArtifactRef, ArtifactRequest
-from storage.schemas import SCHEMAS, conform
+from storage.pages import PageFolder
 from storage.scheme import EnergyScheme
-from storage.store import ArtifactWriter
-from tasks.fanout import fan_out
+from storage.store import ArtifactStore, ArtifactWriter
+from storage.tables import write_whole
+from tasks.compounds import Compounds, Provenance, compounds
+from tasks.gate import service_gate
 from tasks.parameters import SourceParameters
+from tasks.progress import Progress
+from tasks.secrets import api_key
+from tasks.sources.catalog import open_service
 from tasks.sources.file import fingerprint, read
+from tasks.sources.ledger import Ledger
+from tasks.sources.mp import MaterialsProject
+from tasks.sources.mp_collection import read_collection
+from tasks.sources.service import Service, documents, read_all
 from tasks.sources.starter import read_starter, starter_manifest
+from tasks.sources.transport import Patience, Transport
 from tasks.stage import build, stage
 
-STAGE_VERSION = 1
+logger = logging.getLogger(__name__)
 
-_NUMBERS = (
-    "formation_energy_per_atom",
-    "energy_above_hull",
-    "band_gap",
-    "volume_per_atom",
-    "bulk_modulus_vrh",
-    "shear_modulus_vrh",
-    "bulk_modulus_vrh_raw",
-    "shear_modulus_vrh_raw",
-    "volume_ratio",
-    "temperature",
-)
-_PROVENANCE = ("source", "source_version", "functional", "temperature")
+#: 2: rows that repeat others are merged; licence and reference are kept.
+STAGE_VERSION = 2
+
+#: an ingest that was cut off is gone on with for so long; after that its pages are of another database
+_RESUMED_DAYS = 7
+_NOTE = "ingest.json"
 
 
 @stage("ingest")
-def ingest(root: str, parameters: SourceParameters) -> ArtifactRef:
+def ingest(root: str, parameters: SourceParameters, day: str | None = None) -> ArtifactRef:
     """Read one source into the store.
 
-    The key holds the content of the source (a file's SHA-256, the starter set's digest), not its place: the same
-    bytes under another path are the same artifact.
+    Parameters
+    ----------
+    root
+        The store's folder or URL.
+    parameters
+        The source.
+    day
+        The day that a database without versions is read as of, where the parameters name none; by default that of an
+        ingest that was cut off, else today.
+
+    Notes
+    -----
+    The key holds the state of the source (a file's SHA-256, a database's version or the day), not its place: the same
+    bytes under another path are the same artifact. A database is read page by page; a run that was cut off goes on
+    after the last page that it has.
     """
-    return build(root, ingest_request(parameters), lambda writer: _write(writer, parameters))
+    if parameters.is_service:
+        return _ingest_service(ArtifactStore(root), parameters, day)
+    request = file_request(parameters)
+    return build(root, request, lambda writer: _write_file(writer, parameters))
 
 
-def ingest_request(parameters: SourceParameters) -> ArtifactRequest:
-    """Return what the `compounds` artifact of a source is made from."""
+# Files and the starter set
+
+
+def file_request(parameters: SourceParameters) -> ArtifactRequest:
+    """Return what the `compounds` artifact of a file or of the starter set is made from."""
     if parameters.source == "starter":
         manifest = starter_manifest()
         scheme = EnergyScheme(**manifest["energy_scheme"])
@@ -66,155 +85,147 @@ def ingest_request(parameters: SourceParameters) -> ArtifactRequest:
             functional=parameters.functional or "unstated",
             corrections=parameters.corrections,
         )
-        description = parameters.model_dump(exclude={"source"}) | {
+        description = parameters.model_dump(exclude={"source", "query", "service", "identities"}) | {
             "source": "file",
             "file": Path(path).name,
             "snapshot": fingerprint(path),
         }
+        if parameters.identities:
+            description["identities"] = fingerprint(parameters.identities)
     return ArtifactRequest("compounds", "tasks.ingest", STAGE_VERSION, description, {}, energy_scheme=scheme)
 
 
-def _write(writer: ArtifactWriter, parameters: SourceParameters) -> None:
+def _write_file(writer: ArtifactWriter, parameters: SourceParameters) -> None:
     if parameters.source == "starter":
         table = read_starter()
-        n_rows, rejected = table.num_rows, list[dict[str, Any]]()
-    else:
-        frame = read(parameters.source.removeprefix("file:"), parameters.columns)
-        n_rows = len(frame)
-        table, rejected = compounds(frame, parameters)
+        _write(writer, parameters.source, table.num_rows, Compounds(table, [], 0))
+        return
+    frame = read(parameters.source.removeprefix("file:"), parameters.columns, parameters.identities)
+    provenance = Provenance(parameters.database, parameters.release, parameters.functional, parameters.temperature)
+    _write(writer, parameters.source, len(frame), compounds(frame, provenance))
+
+
+def _write(writer: ArtifactWriter, source: str, n_rows: int, made: Compounds) -> None:
+    """Write the rows, those that cannot be used, and the counts that account for every row."""
     writer.count("rows_in", n_rows)
-    writer.count("rows_kept", table.num_rows)
-    writer.count("rows_rejected", len(rejected))
-    if table.num_rows == 0:
-        reasons = "; ".join(sorted({row["reason"] for row in rejected})[:3])
-        raise InputError(f"no usable row in {parameters.source}: {reasons or 'the table is empty'}")
-    writer.write_table("compounds", table, "compounds")
-    if rejected:
-        writer.reject(rejected)
+    writer.count("rows_kept", made.table.num_rows)
+    writer.count("rows_rejected", len(made.rejected))
+    writer.count("rows_merged", made.n_merged)
+    if made.table.num_rows == 0:
+        reasons = "; ".join(sorted({row["reason"] for row in made.rejected})[:3])
+        raise InputError(f"no usable row in {source}: {reasons or 'the table is empty'}")
+    writer.write_table("compounds", made.table, "compounds")
+    if made.rejected:
+        writer.reject(made.rejected)
 
 
-def compounds(frame: pd.DataFrame, parameters: SourceParameters) -> tuple[pa.Table, list[dict[str, Any]]]:
-    """Return the usable rows of a raw table as `compounds`, and the others with their reason.
-
-    Parameters
-    ----------
-    frame
-        Raw rows with our column names; columns of no use to us are left behind.
-    parameters
-        Names the database, its release and the functional of rows that do not say so themselves.
-
-    Returns
-    -------
-    table, rejected
-        `compounds` rows in the file's order; rejected rows (`row`, `material_id`, `formula`, `reason`, `record`).
-    """
-    frame = frame.reset_index(drop=True)
-    parsed = parse_many(["" if _missing(value) else str(value) for value in frame["formula"]])
-    reasons: list[str | None] = list(parsed.reason)
-    data: dict[str, Sequence[Any]] = {"formula": parsed.reduced, "chemsys": parsed.chemsys}
-    for name in _NUMBERS:
-        if name in frame.columns:
-            data[name] = _numbers(frame[name], name, reasons)
-    if "structure" in frame.columns:
-        data["structure"] = _structures(frame["structure"], reasons)
-    if "elastic_tensor" in frame.columns:
-        data["elastic_tensor"] = _tensors(frame["elastic_tensor"], reasons)
-    for name in ("material_id", "source_id", "prototype", "split", *_PROVENANCE):
-        if name in frame.columns and name not in _NUMBERS:
-            data[name] = [None if _missing(value) else str(value) for value in frame[name]]
-    table = _with_provenance(data, len(frame), parameters)
-    good = [index for index, reason in enumerate(reasons) if reason is None]
-    rejected = [_rejected_row(frame, index, reason) for index, reason in enumerate(reasons) if reason is not None]
-    return conform(table.take(pa.array(good, pa.int64())), "compounds"), rejected
+# Databases
 
 
-def _with_provenance(data: dict[str, Sequence[Any]], n_rows: int, parameters: SourceParameters) -> pa.Table:
-    """Fill identifiers and provenance that the rows do not bring themselves."""
+def _ingest_service(store: ArtifactStore, parameters: SourceParameters, day: str | None) -> ArtifactRef:
+    if parameters.query.as_of is None:
+        query = parameters.query.model_copy(
+            update={"as_of": day or unfinished_day(store, parameters) or parameters.query.day}
+        )
+        parameters = parameters.model_copy(update={"query": query})
+    service = open_service(parameters, api_key(parameters))
+    patience = _patience(parameters)
+    idle = Transport(service, PageFolder(store.scratch_root / "heartbeats"), Ledger(), patience)
+    snapshot = service.snapshot(idle)
+    request = service_request(parameters, service, snapshot)
 
-    def filled(name: str, default: Sequence[str | None]) -> list[Any]:
-        own = data.get(name)
-        return list(default) if own is None else [d if v is None else v for v, d in zip(own, default, strict=True)]
+    scheme = service.scheme(snapshot)
 
-    numbered = [f"{parameters.database}-{row:07d}" for row in range(n_rows)]
-    identifiers = filled("material_id", data.get("source_id") or numbered)
-    identifiers = [number if value is None else value for value, number in zip(identifiers, numbered, strict=True)]
-    data["material_id"] = identifiers
-    data["source_id"] = filled("source_id", identifiers)
-    data["source"] = filled("source", [parameters.database] * n_rows)
-    data["source_version"] = filled("source_version", [parameters.release] * n_rows)
-    data["functional"] = filled("functional", [parameters.functional] * n_rows)
-    if "temperature" not in data:
-        data["temperature"] = [parameters.temperature] * n_rows
-    schema = SCHEMAS["compounds"].arrow
-    return pa.table({name: pa.array(values, schema.field(name).type) for name, values in data.items()})
-
-
-def _missing(value: Any) -> bool:
-    return value is None or (isinstance(value, float) and math.isnan(value)) or value is pd.NA
-
-
-def _numbers(column: pd.Series, name: str, reasons: list[str | None]) -> list[float | None]:
-    """Return a column as numbers; what is stated but no finite number is a reason to reject the row."""
-    values = pd.to_numeric(column, errors="coerce").to_numpy(float)
-    stated = ~column.isna().to_numpy()
-    out: list[float | None] = []
-    for index, value in enumerate(values):
-        if math.isfinite(value):
-            out.append(float(value))
-            continue
-        out.append(None)
-        if stated[index] and reasons[index] is None:
-            reasons[index] = f"{name} is not a finite number"
-    return out
-
-
-def _structure_json(text: Any) -> tuple[str | None, str | None]:
-    """Return a structure as compact pymatgen JSON, or the reason why it is none."""
-    if _missing(text):
-        return None, None
-    try:
-        structure = parse_structure(str(text))
-    except InputError as error:
-        return None, str(error)
-    return structure_json(structure, decimals=8), None
-
-
-def _structures(column: pd.Series, reasons: list[str | None]) -> list[str | None]:
-    """Return structures (CIF, POSCAR or pymatgen JSON in) as pymatgen JSON; fanned out, since a CIF takes 10 ms."""
-    out: list[str | None] = []
-    for index, (structure, reason) in enumerate(fan_out(_structure_json, list(column), "reading structures")):
-        out.append(structure)
-        if reason is not None and reasons[index] is None:
-            reasons[index] = f"structure: {reason}"
-    return out
-
-
-def _tensors(column: pd.Series, reasons: list[str | None]) -> list[list[float] | None]:
-    """Return elastic tensors (6x6 lists or JSON, GPa) as 36 numbers row by row."""
-    out: list[list[float] | None] = []
-    for index, value in enumerate(column):
-        if (isinstance(value, float) and math.isnan(value)) or value is None:
-            out.append(None)
-            continue
-        try:
-            rows = json.loads(value) if isinstance(value, str) else value
-            flat = [float(x) for row in rows for x in (row if hasattr(row, "__len__") else [row])]
-        except (ValueError, TypeError):
-            flat = []
-        if len(flat) == 36 and all(map(math.isfinite, flat)):
-            out.append(flat)
+    def write(writer: ArtifactWriter) -> None:
+        cache = parameters.service.cache
+        if isinstance(service, MaterialsProject) and cache is not None and parameters.query.whole:
+            rows = sorted(read_collection(service, idle, cache, snapshot), key=_natural)
         else:
-            out.append(None)
-            reasons[index] = reasons[index] or "elastic_tensor is not a 6x6 table of finite numbers"
-    return out
+            rows = _paged_rows(writer, service, store.scratch(request.key), parameters, patience)
+        provenance = Provenance(
+            scheme.source,
+            snapshot,
+            scheme.functional,
+            lowest_per_id=True,
+        )
+        _write(writer, service.name, len(rows), compounds(_frame(rows), provenance))
+
+    return build(store.root, request, write)
 
 
-def _rejected_row(frame: pd.DataFrame, index: int, reason: str) -> dict[str, Any]:
-    record = {str(name): None if _missing(value) else value for name, value in frame.iloc[index].items()}
+def service_request(parameters: SourceParameters, service: Service, snapshot: str) -> ArtifactRequest:
+    """Return what the `compounds` artifact of a database's snapshot is made from."""
+    description = _description(parameters) | {"snapshot": snapshot}
+    return ArtifactRequest(
+        "compounds", "tasks.ingest", STAGE_VERSION, description, {}, energy_scheme=service.scheme(snapshot)
+    )
+
+
+def _description(parameters: SourceParameters) -> dict[str, Any]:
+    """Return what is asked of a database, whatever its state."""
     return {
-        "row": index,
-        "material_id": None if record.get("material_id") is None else str(record["material_id"]),
-        "formula": None if record.get("formula") is None else str(record["formula"]),
-        "reason": reason,
-        "record": json.dumps(record, default=str),
+        "source": parameters.source,
+        "columns": parameters.columns,
+        "query": parameters.query.model_dump(mode="json", exclude={"page_size", "as_of"}),
+        "endpoint": parameters.service.endpoint,
     }
+
+
+def unfinished_day(store: ArtifactStore, parameters: SourceParameters) -> str | None:
+    """Return the day of an ingest of the same source that was cut off less than a week ago, if there is one."""
+    wanted, oldest = _description(parameters), date.today() - timedelta(days=_RESUMED_DAYS)
+    days = []
+    for note in store.scratch_root.glob(f"*/{_NOTE}"):
+        told = json.loads(note.read_bytes())
+        if told["description"] == wanted and told["day"] is not None and date.fromisoformat(told["day"]) >= oldest:
+            days.append(told["day"])
+    if not days:
+        return None
+    logger.warning("going on with the ingest of %s as of %s; --as-of starts another", parameters.source, max(days))
+    return str(max(days))
+
+
+def _patience(parameters: SourceParameters) -> Patience:
+    settings = parameters.service
+    return Patience(
+        attempts=settings.attempts,
+        first_pause_s=settings.first_pause_s,
+        longest_pause_s=settings.longest_pause_s,
+        connect_timeout_s=min(10.0, settings.read_timeout_s),
+        read_timeout_s=settings.read_timeout_s,
+    )
+
+
+def _paged_rows(
+    writer: ArtifactWriter, service: Service, scratch: Path, parameters: SourceParameters, patience: Patience
+) -> list[dict[str, Any]]:
+    """Read all pages, those of an earlier run from its checkpoint; rows in the order of their names."""
+    pages = PageFolder(scratch / "pages")
+    note = {"description": _description(parameters), "day": parameters.query.as_of}
+    write_whole(scratch / _NOTE, json.dumps(note).encode())
+    progress = Progress(f"reading {service.name}", 1)
+
+    def on_page(done: int, total: int) -> None:
+        progress.total = max(total, 1)
+        progress.update(done)
+
+    gate = service_gate(
+        service.name,
+        parameters.service.requests_per_second or service.requests_per_second,
+        parameters.service.concurrency or service.concurrency,
+    )
+    addresses, counts = read_all(service, pages, patience, gate, on_page)
+    writer.note("requests", counts)
+    return sorted(service.rows(documents(pages, addresses)), key=_natural)
+
+
+def _natural(row: dict[str, Any]) -> tuple[int, str]:
+    """Sort mp-2 before mp-10; a database may list its rows in any order."""
+    name = str(row["material_id"])
+    return len(name), name
+
+
+def _frame(rows: Sequence[dict[str, Any]]) -> pd.DataFrame:
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    frame = pd.DataFrame({name: [row.get(name) for row in rows] for name in names}, dtype=object)
+    return frame if "formula" in frame.columns else frame.assign(formula=None)

@@ -6,9 +6,13 @@ Each class is one stage's whole configuration: the fields go into the artifact's
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from datetime import UTC, datetime
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from models.elements import ALL_SYMBOLS
 
 
 class Parameters(BaseModel):
@@ -17,26 +21,123 @@ class Parameters(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+Property = Literal[
+    "formation_energy", "energy_above_hull", "band_gap", "volume", "structure", "elasticity", "elastic_tensor"
+]
+
+
+class QueryParameters(Parameters):
+    """Which part of a database is asked for, and which properties; of no meaning for files."""
+
+    chemsys: tuple[str, ...] = Field((), description="chemical systems, each exactly: Li-P-S is without Li-P")
+    elements: tuple[str, ...] = Field((), description="everything made of nothing but these elements")
+    ids: tuple[str, ...] = Field((), description="identifiers in the database")
+    properties: tuple[Property, ...] = Field(
+        ("formation_energy", "energy_above_hull", "band_gap", "volume"), description="what is asked for"
+    )
+    thermo_type: Literal["GGA_GGA+U_R2SCAN", "GGA_GGA+U", "R2SCAN"] = Field(
+        "GGA_GGA+U_R2SCAN", description="Materials Project: which calculations the energies come from"
+    )
+    include_restricted: bool = Field(
+        False, description="Materials Project: also records that may not be used commercially (CC BY-NC)"
+    )
+    as_of: str | None = Field(
+        None,
+        description="the day that a database without versions is read at, YYYY-MM-DD; empty: that of the run",
+        pattern=r"^\d{4}-\d{2}-\d{2}$",
+    )
+    page_size: int = Field(500, ge=1, le=1000, description="rows per page; no part of the result")
+
+    @field_validator("chemsys")
+    @classmethod
+    def _sorted_systems(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple("-".join(_elements(system.split("-"))) for system in value)
+
+    @field_validator("elements")
+    @classmethod
+    def _known_elements(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(_elements(value))
+
+    @property
+    def whole(self) -> bool:
+        """Whether nothing is filtered."""
+        return not (self.chemsys or self.elements or self.ids)
+
+    @property
+    def day(self) -> str:
+        """The day that the database is read at."""
+        return self.as_of or datetime.now(UTC).date().isoformat()
+
+
+def _elements(symbols: Iterable[str]) -> list[str]:
+    unknown = [symbol for symbol in symbols if symbol not in ALL_SYMBOLS]
+    if unknown:
+        raise ValueError(f"'{unknown[0]}' is no element; write systems as Li-P-S")
+    return sorted(symbols)
+
+
+class ServiceParameters(Parameters):
+    """How a database is reached; of no meaning for files."""
+
+    endpoint: str | None = Field(None, description="root of the server; empty: the database's own")
+    cache: str | None = Field(
+        None, description="Materials Project: folder for the whole collection, which is then downloaded in one piece"
+    )
+    key_block: str | None = Field(
+        None, description="Prefect secret block that holds the API key; empty: the environment's MP_API_KEY"
+    )
+    requests_per_second: float | None = Field(None, gt=0, description="empty: what the database bears")
+    concurrency: int | None = Field(None, ge=1, description="requests at once, over all workers; empty: likewise")
+    attempts: int = Field(8, ge=1, description="tries per page")
+    first_pause_s: float = Field(1.0, ge=0, description="pause after the first failed try [s]; it doubles every time")
+    longest_pause_s: float = Field(60.0, ge=0, description="longest pause between two tries [s]")
+    read_timeout_s: float = Field(120.0, gt=0, description="longest silence of the server [s]")
+
+
 class SourceParameters(Parameters):
     """Where a table comes from and what its energies are."""
 
-    source: str = Field("starter", description="`starter`, or `file:PATH` (CSV, JSON, JSON lines or Parquet, .gz too)")
+    source: str = Field(
+        "starter",
+        description="`starter`, `mp`, `oqmd`, `jarvis`, `optimade:URL`, "
+        "or `file:PATH` (CSV, JSON, JSON lines or Parquet, .gz too)",
+    )
     columns: dict[str, str] = Field(
         default_factory=dict,
-        description="the file's column -> ours, for example {'delta_e': 'formation_energy_per_atom'}",
+        description="the file's (or provider's) column -> ours, for example {'delta_e': 'formation_energy_per_atom'}",
     )
-    database: str = Field("file", description="name of the database the rows came from: oqmd, mp, jarvis, ...")
-    release: str = Field("unstated", description="release of that database; part of the energy scheme")
+    database: str = Field("file", description="files: name of the database the rows came from: oqmd, mp, jarvis, ...")
+    release: str = Field("unstated", description="files: release of that database; part of the energy scheme")
     functional: str | None = Field(None, description="pbe, pbe+u, r2scan, mixed, chgnet, experiment")
     corrections: str = Field("none", description="U values and corrections the energies carry")
     temperature: float | None = Field(None, description="temperature of measured values [K]; empty for computed ones")
+    identities: str | None = Field(
+        None, description="files without formulas: a table with material_id and formula to take them from"
+    )
+    query: QueryParameters = Field(default_factory=QueryParameters, description="databases: what is asked for")
+    service: ServiceParameters = Field(default_factory=ServiceParameters, description="databases: how they are reached")
 
     @field_validator("source")
     @classmethod
     def _known_source(cls, value: str) -> str:
-        if value == "starter" or value.startswith("file:"):
+        if value in ("starter", "mp", "oqmd", "jarvis") or value.startswith(("file:", "optimade:")):
             return value
-        raise ValueError(f"source '{value}' is not known; use 'starter' or 'file:PATH'")
+        raise ValueError(f"source '{value}' is not known; use starter, mp, oqmd, jarvis, optimade:URL or file:PATH")
+
+    @model_validator(mode="after")
+    def _measured_at_a_temperature(self) -> SourceParameters:
+        if self.functional == "experiment" and self.temperature is None and "temperature" not in self.columns.values():
+            raise ValueError(
+                "measured values need the temperature they hold at: give --temperature, or map a column to it"
+            )
+        if self.functional != "experiment" and self.temperature is not None:
+            raise ValueError("computed values have no temperature: state --functional experiment, or leave it away")
+        return self
+
+    @property
+    def is_service(self) -> bool:
+        """Whether the rows come from a database that is asked page by page."""
+        return self.source in ("mp", "oqmd", "jarvis") or self.source.startswith("optimade:")
 
 
 class CleanParameters(Parameters):
@@ -55,6 +156,10 @@ class CleanParameters(Parameters):
         description="part of the rows, by whole chemical systems, only measured; used when the table has no split",
     )
     seed: int = Field(0, description="seed of the split")
+    source: str | None = Field(
+        None, description="which source's rows, where a table has several side by side; empty: all, of one scheme"
+    )
+    allow_mixed_scheme: bool = Field(False, description="take all sources together although their energies differ")
     audit_references: bool = Field(True, description="look for wrong elemental references and correct them")
 
 

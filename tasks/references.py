@@ -8,7 +8,7 @@ from models.elemental_references import audit_references as audit
 from storage.artifact import ArtifactRef, ArtifactRequest
 from storage.store import ArtifactStore, ArtifactWriter
 from tasks.parameters import CleanParameters
-from tasks.rows import raw_rows
+from tasks.rows import raw_rows, scheme_of
 from tasks.stage import build, stage
 
 STAGE_VERSION = 1
@@ -25,15 +25,15 @@ def audit_references(root: str, compounds: ArtifactRef, parameters: CleanParamet
         "references",
         "tasks.references",
         STAGE_VERSION,
-        {"audit": parameters.audit_references},
+        {"audit": parameters.audit_references, "source": parameters.source},
         {"compounds": compounds},
-        energy_scheme=store.manifest(compounds).energy_scheme,
+        energy_scheme=scheme_of(store, compounds, parameters),
     )
     return build(root, request, lambda writer: _write(writer, store, compounds, parameters))
 
 
 def _write(writer: ArtifactWriter, store: ArtifactStore, compounds: ArtifactRef, parameters: CleanParameters) -> None:
-    rows = raw_rows(store, compounds)
+    rows = raw_rows(store, compounds, parameters.source)
     found = audit(rows if parameters.audit_references else rows.iloc[:0])
     writer.write_table("references", pa.Table.from_pandas(found, preserve_index=False), "references")
     writer.count("measured", len(found))

@@ -13,6 +13,8 @@ import pytest
 import yaml
 from hypothesis import HealthCheck, settings
 
+pytest_plugins = ["loopback.fixtures"]
+
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 # derandomised: a failure in continuous integration is a failure at home

@@ -9,8 +9,10 @@ import typer
 
 from deployments.commands.artifacts import artifacts_app
 from deployments.commands.campaigns import campaign_app, demo, report_command
-from deployments.commands.data import export_command, ingest_command, starter_command
+from deployments.commands.data import export_command, starter_command
 from deployments.commands.electrolytes import rank_command, stability_command
+from deployments.commands.featurize import featurize_command
+from deployments.commands.ingest import ingest_command, merge_command
 from deployments.commands.learn import predict_command, train_command
 from deployments.commands.screening import hull_command, screen_command
 from deployments.commands.service import deploy_command, doctor_command, ui_command
@@ -46,6 +48,8 @@ def options(
 app.command("demo")(demo)
 app.add_typer(campaign_app, name="campaign")
 app.command("ingest")(ingest_command)
+app.command("merge")(merge_command)
+app.command("featurize")(featurize_command)
 app.command("train")(train_command)
 app.command("predict")(predict_command)
 app.command("hull")(hull_command)

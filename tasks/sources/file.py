@@ -28,7 +28,7 @@ def fingerprint(path: str) -> str:
     return digest.hexdigest()
 
 
-def read(path: str, columns: Mapping[str, str]) -> pd.DataFrame:
+def read(path: str, columns: Mapping[str, str], identities: str | None = None) -> pd.DataFrame:
     """Read a file and give its columns our names.
 
     Parameters
@@ -37,6 +37,8 @@ def read(path: str, columns: Mapping[str, str]) -> pd.DataFrame:
         The file.
     columns
         The file's column -> ours (a column of the `compounds` table).
+    identities
+        A table with ``material_id`` and ``formula`` for a file that has only identifiers.
 
     Returns
     -------
@@ -64,9 +66,27 @@ def read(path: str, columns: Mapping[str, str]) -> pd.DataFrame:
             if name in frame.columns:
                 frame = frame.rename(columns={name: "structure"})
                 break
+    if "formula" not in frame.columns and identities is not None:
+        return _with_formulas(frame, path, identities)
     if "formula" not in frame.columns:
         raise InputError(
-            f"{path} has no column 'formula'; name the one that holds it with --map COLUMN=formula "
+            f"{path} has no column 'formula'; name the one that holds it with --map COLUMN=formula, or a table "
+            "that has formulas for its material_id with --identities FILE "
             f"(it has {', '.join(map(str, frame.columns))})"
         )
     return frame
+
+
+def _with_formulas(frame: pd.DataFrame, path: str, identities: str) -> pd.DataFrame:
+    """Return a table that has identifiers with the formulas that another table has for them."""
+    other: pd.DataFrame = read_any(identities).to_pandas()
+    for where, table, wanted in ((path, frame, ("material_id",)), (identities, other, ("material_id", "formula"))):
+        for name in wanted:
+            if name not in table.columns:
+                raise InputError(f"{where} has no column '{name}', which --identities goes by; give one that has it")
+    formulas = other.drop_duplicates("material_id").set_index("material_id")["formula"]
+    known = dict(zip(formulas.index, formulas, strict=True))
+    found = [known.get(name) for name in frame["material_id"]]
+    lacking = f"{Path(identities).name} has no formula for this material_id"
+    reasons = [lacking if formula is None else None for formula in found]
+    return frame.assign(formula=pd.Series(found, frame.index), _reason=pd.Series(reasons, frame.index, dtype=object))

@@ -24,10 +24,10 @@ from storage.scheme import EnergyScheme, with_scheme
 from storage.store import ArtifactStore
 
 COMMANDS = [
-    [], ["demo"], ["campaign"], ["campaign", "run"], ["campaign", "examples"], ["ingest"], ["train"], ["predict"],
-    ["hull"], ["screen"], ["stability"], ["rank"], ["report"], ["export"], ["artifacts"], ["artifacts", "ls"],
-    ["artifacts", "show"], ["artifacts", "lineage"], ["artifacts", "verify"], ["artifacts", "why"], ["artifacts", "gc"],
-    ["ui"], ["deploy"], ["doctor"], ["starter-set"],
+    [], ["demo"], ["campaign"], ["campaign", "run"], ["campaign", "examples"], ["ingest"], ["merge"], ["featurize"],
+    ["train"], ["predict"], ["hull"], ["screen"], ["stability"], ["rank"], ["report"], ["export"], ["artifacts"],
+    ["artifacts", "ls"], ["artifacts", "show"], ["artifacts", "lineage"], ["artifacts", "verify"],
+    ["artifacts", "why"], ["artifacts", "gc"], ["ui"], ["deploy"], ["doctor"], ["starter-set"],
 ]  # fmt: skip
 
 
@@ -445,7 +445,7 @@ def test_options_of_no_use(cli: Cli, house: House, tmp_path: Path) -> None:
     both = ["--model", house.key("model", "tasks.train"), "--phases", house.key("phases")]
     assert_one_line(cli("screen", *both, "--arity", "two", *place), "--arity")
     assert_one_line(cli("screen", *both, "--max-atoms", "99", *place), "max_atoms")
-    assert_one_line(cli("ingest", "--source", "oqmd", *place), "file:PATH")
+    assert_one_line(cli("ingest", "--source", "oqdm", *place), "file:PATH")
     assert_one_line(cli("ingest", "--source", "file:x.csv", "--map", "formula", *place), "--map takes COLUMN=NAME")
     assert_one_line(cli("train", "--data", "x", "--target", "band_gap", *place), "target")
     assert_one_line(cli("rank", "--in", "x", "--metal", "Na", *place), "metal")

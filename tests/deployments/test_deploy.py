@@ -91,6 +91,7 @@ def test_schedules_limits_and_entrypoints(client: SyncPrefectClient, deployed: d
         "ingest/nightly": "0 2 * * *",
         "train/weekly": "0 4 * * 0",
         "campaign/on-demand": None,
+        "featurize/on-demand": None,
     }
     campaign = client.read_deployment(UUID(deployed["campaign/on-demand"].identifier))
     assert campaign.entrypoint == "flows.campaign.campaign"

@@ -165,7 +165,7 @@ def test_extra_columns_and_metadata() -> None:
 
 
 def test_unknown_schema_and_doubled_column() -> None:
-    with pytest.raises(SchemaError, match="no table schema 'phase'; use one of cand"):
+    with pytest.raises(SchemaError, match="no table schema 'phase'; use one of attr"):
         conform(example("phases"), "phase")
     doubled = example("formulas").append_column("formula", pa.array(["a", "b", "c"]))
     with pytest.raises(SchemaError, match="column 'formula' occurs more than once"):

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from models.errors import InputError
@@ -99,7 +100,7 @@ def test_unusable_rows_are_rejected_with_a_reason_and_counted(store: ArtifactSto
     assert "He" in reasons[2]
     assert reasons[3] == "formation_energy_per_atom is not a finite number"
     counts = store.manifest(ref).counts
-    assert counts == {"rows_in": 6, "rows_kept": 2, "rows_rejected": 4, "rejected": 4}
+    assert counts == {"rows_in": 6, "rows_kept": 2, "rows_rejected": 4, "rows_merged": 0, "rejected": 4}
     assert store.read_table(ref).column("material_id").to_pylist() == ["a", "e"]
     record = store.read_table(ref, "rejected/rejected").to_pylist()[1]
     assert (record["material_id"], record["formula"]) == ("c", "HeF2")
@@ -187,5 +188,88 @@ def test_a_damaged_or_missing_file_gives_one_line(store: ArtifactStore, tmp_path
 
 
 def test_a_source_that_is_not_known_is_refused() -> None:
-    with pytest.raises(ValueError, match="use 'starter' or 'file:PATH'"):
+    with pytest.raises(ValueError, match="use starter, mp, oqmd, jarvis"):
         SourceParameters(source="oqdm")
+
+
+def test_rows_that_say_the_same_are_merged_and_contradictions_rejected(store: ArtifactStore, tmp_path: Path) -> None:
+    frame = pd.DataFrame(
+        {
+            "material_id": ["a", "a", "b", "b", "c"],
+            "formula": ["NaCl", "Na2Cl2", "MgO", "MgO", "NaCl"],
+            "formation_energy_per_atom": [-2.0, -2.0, -3.0, -2.9, -2.0],
+            "colour": ["white", "grey", "white", "white", "white"],
+        }
+    )
+    ref = take(store, write(frame, tmp_path / "t.parquet"))
+    assert store.read_table(ref).column("material_id").to_pylist() == ["a", "b", "c"]
+    assert rejected(store, ref) == {3: "material_id b occurs again with other values (first in row 2)"}
+    counts = store.manifest(ref).counts
+    assert (counts["rows_in"], counts["rows_kept"], counts["rows_rejected"], counts["rows_merged"]) == (5, 3, 1, 1)
+
+
+def test_rows_without_identifiers_are_merged_when_equal(store: ArtifactStore, tmp_path: Path) -> None:
+    frame = pd.concat([SALTS, SALTS.assign(formation_energy_per_atom=[-2.1, -1.9, -3.0])], ignore_index=True)
+    ref = take(store, write(frame, tmp_path / "t.parquet"))
+    table = store.read_table(ref)
+    assert table.column("formula").to_pylist() == ["NaCl", "Li2O", "MgO", "Li2O"]  # the polymorph stays
+    assert store.manifest(ref).counts["rows_merged"] == 2
+
+
+def test_formulas_by_identifier_from_another_table(store: ArtifactStore, tmp_path: Path) -> None:
+    moduli = pd.DataFrame({"material_id": ["mp-1", "mp-3", "mp-2"], "bulk_modulus_vrh": [10.0, 30.0, 20.0]})
+    names = pd.DataFrame({"material_id": ["mp-1", "mp-2"], "formula": ["LiF", "Li2O"]})
+    ref = take(store, write(moduli, tmp_path / "moduli.csv"), identities=str(write(names, tmp_path / "names.csv")))
+    assert store.read_table(ref).column("formula").to_pylist() == ["LiF", "Li2O"]
+    assert rejected(store, ref) == {1: "names.csv has no formula for this material_id"}
+    with pytest.raises(InputError, match="--identities FILE"):
+        take(store, tmp_path / "moduli.csv")
+
+
+def test_measured_values_need_a_temperature_and_keep_their_reference(store: ArtifactStore, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="give --temperature"):
+        SourceParameters(source="file:x.csv", functional="experiment")
+    with pytest.raises(ValueError, match="computed values have no temperature"):
+        SourceParameters(source="file:x.csv", functional="pbe", temperature=298.15)
+    frame = SALTS.assign(doi=["10.1/a", "10.1/b", "10.1/c"], T=[298.15, 298.15, 300.0])
+    columns = {"doi": "reference", "T": "temperature"}
+    ref = take(store, write(frame, tmp_path / "t.parquet"), functional="experiment", columns=columns)
+    table = store.read_table(ref)
+    assert table.column("reference").to_pylist() == ["10.1/a", "10.1/b", "10.1/c"]
+    assert table.column("temperature").to_pylist() == [298.15, 298.15, 300.0]
+
+
+#: file -> options that it needs beside its path
+_FILES: dict[str, dict[str, Any]] = {
+    "elastic_binaries": {},
+    "elastic_compositions": {},
+    "elastic_structures": {},
+    "electrodeposition_anisotropic": {"identities": "lithium_structures.parquet"},
+    "electrodeposition_isotropic": {"identities": "lithium_structures.parquet"},
+    "electrodeposition_tensors": {},
+    "experimental_formation_energy": {"functional": "experiment", "temperature": 298.15},
+    "jarvis_formation_energy": {"columns": {"bulk_modulus_voigt": "bulk_modulus_vrh"}},
+    "lithium_conductivity": {"columns": {"Reduced Composition": "formula", "ID": "material_id", "DOI": "reference"}},
+    "lithium_structures": {},
+    "mp_formation_energy": {},
+    "oqmd_band_gap": {},
+    "oqmd_formation_energy": {"columns": {"release": "source_version"}},
+}
+
+
+@pytest.mark.reference_data
+@pytest.mark.parametrize("name", sorted(_FILES))
+def test_every_row_of_the_reference_files_is_accounted_for(
+    store: ArtifactStore, reference_data: Path, name: str
+) -> None:
+    options = dict(_FILES[name])
+    if "identities" in options:
+        options["identities"] = str(reference_data / options["identities"])
+    path = reference_data / f"{name}.parquet"
+    ref = take(store, path, **options)
+    counts = store.manifest(ref).counts
+    assert counts["rows_in"] == pq.read_metadata(path).num_rows
+    assert counts["rows_in"] == counts["rows_kept"] + counts["rows_rejected"] + counts["rows_merged"]
+    assert counts["rows_kept"] == store.read_table(ref).num_rows > 0
+    if counts["rows_rejected"]:
+        assert all(rejected(store, ref).values())

@@ -31,7 +31,9 @@ format: $(VENV)/.dev
 	@$(BIN)/ruff format --quiet .
 
 soak: $(VENV)/.dev
-	@$(BIN)/python -m pytest -m soak --timeout=0
+	@mkdir -p build && rm -f build/reliability.jsonl
+	@ELEMSCREEN_RELIABILITY=$(CURDIR)/build/reliability.jsonl $(BIN)/python -m pytest -m soak --timeout=0; \
+		status=$$?; $(BIN)/python -m benchmarks.reliability build/reliability.jsonl; exit $$status
 
 bench: $(VENV)/.dev
 	@$(BIN)/python -m benchmarks.run

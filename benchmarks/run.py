@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks import hull, inference, magpie, parsing
+from benchmarks import hull, inference, ingest, magpie, parsing
 
 Work = Callable[[], int]
 
@@ -42,6 +42,11 @@ def _processor() -> str:
     return platform.processor()
 
 
+def machine() -> str:
+    """Return what this was measured on."""
+    return f"{_processor()}, {platform.machine()}, Python {platform.python_version()}, torch {torch.__version__}"
+
+
 def main() -> None:
     """Measure everything on one thread and write the table."""
     torch.set_num_threads(1)
@@ -56,12 +61,11 @@ def main() -> None:
         "# Benchmarks\n\n"
         "Written by `make bench`. One thread; medians of five interleaved rounds; the ratio is the median of the "
         "rounds' ratios.\n\n"
-        f"{dt.datetime.now(dt.UTC):%Y-%m-%d}, {_processor()}, {platform.machine()}, Python "
-        f"{platform.python_version()}, torch {torch.__version__}\n\n"
+        f"{dt.datetime.now(dt.UTC):%Y-%m-%d}, {machine()}\n\n"
         "| what | elemscreen | against | ratio |\n| --- | --- | --- | --- |\n"
     )
     path = Path(__file__).resolve().parents[1] / "docs" / "benchmarks.md"
-    path.write_text(header + "\n".join(rows) + "\n")
+    path.write_text(header + "\n".join(rows) + "\n" + ingest.section())
     print(path)
 
 

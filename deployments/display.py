@@ -79,7 +79,7 @@ class FlowDisplay:
         key = event["id"]
         if key not in self._running:
             self._running[key] = self.bars.add_task(event["label"], total=event["total"], note=note)
-        self.bars.update(self._running[key], completed=event["done"], note=note)
+        self.bars.update(self._running[key], total=event["total"], completed=event["done"], note=note)
         if event["done"] >= event["total"]:
             self.bars.remove_task(self._running.pop(key))
 

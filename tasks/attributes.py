@@ -20,6 +20,8 @@ from distributed import as_completed, get_worker, worker_client
 from numpy.typing import NDArray
 from pydantic import Field
 
+from models.elements import ELEMENTS
+from models.errors import InputError
 from models.formula import parse_many
 from models.magpie import MAGPIE_NAMES, magpie_attributes
 from models.structural_attributes import STRUCTURAL_NAMES
@@ -47,8 +49,10 @@ _NAMES = {"magpie": MAGPIE_NAMES, "voronoi": STRUCTURAL_NAMES}
 class FeaturizeParameters(Parameters):
     """Which attributes, and what may be spent on a structure."""
 
-    features: Literal["magpie", "voronoi"] = Field(
-        "magpie", description="magpie: 145 of the composition; voronoi: 126 of the structure"
+    features: Literal["magpie", "voronoi", "element_fraction"] = Field(
+        "magpie",
+        description="magpie: 145 of the composition; voronoi: 126 of the structure; element_fraction: 86, of the rows "
+        "that cleaning leaves for training",
     )
     seconds_per_structure: float = Field(
         60.0, gt=0, description="a structure that takes longer is ended and rejected (voronoi only) [s]"
@@ -78,20 +82,30 @@ def featurize_attributes(root: str, compounds: ArtifactRef, parameters: Featuriz
     """Write the attributes of every row that has them; the others are rejected with a reason or counted.
 
     The table comes in parts of `BLOCK` rows; ``names.json`` names the attributes in order.
+
+    Raises
+    ------
+    InputError
+        For element fractions, which are those of training rows: `tasks.featurize.featurize_fractions` makes them.
     """
+    if parameters.features not in _NAMES:
+        raise InputError(f"{parameters.features} is made of cleaned rows; use the flow or command `featurize`")
     store = ArtifactStore(root)
     request = attributes_request(store, compounds, parameters)
     return build(root, request, lambda writer: _write(writer, store, compounds, parameters))
 
 
 def attribute_columns(store: ArtifactStore, ref: ArtifactRef) -> pa.Table:
-    """Return the table of an `attributes` artifact with one column per attribute, as files for people have it."""
+    """Return the table of an `attributes` or `features` artifact with one column per feature, for people."""
     table = store.read_table(ref)
-    names = _NAMES[store.manifest(ref).parameters["features"]]
-    values = table.column("attributes").combine_chunks().values.to_numpy(zero_copy_only=False)
-    table = table.drop_columns(["attributes"])
-    for name, column in zip(names, values.reshape(table.num_rows, len(names)).T, strict=True):
-        table = table.append_column(name, pa.array(column))
+    if ref.kind == "features":
+        column, names = "element_fraction", tuple(ELEMENTS)
+    else:
+        column, names = "attributes", _NAMES[store.manifest(ref).parameters["features"]]
+    values = table.column(column).combine_chunks().values.to_numpy(zero_copy_only=False)
+    table = table.drop_columns([column])
+    for name, numbers in zip(names, values.reshape(table.num_rows, len(names)).T, strict=True):
+        table = table.append_column(name, pa.array(numbers))
     return table
 
 

@@ -14,6 +14,9 @@ from prefect.exceptions import ObjectAlreadyExists
 
 from tasks.sources.transport import Gate
 
+#: the shortest that Prefect takes
+_LEASE_S = 60.0
+
 
 def service_gate(name: str, requests_per_second: float, at_once: int) -> Gate:
     """Return the gate that every request to a service goes through.
@@ -40,7 +43,8 @@ def service_gate(name: str, requests_per_second: float, at_once: int) -> Gate:
 
     @contextmanager
     def gate() -> Iterator[None]:
-        with concurrency(limit, occupy=1, strict=True):
+        # the slot of a worker that was killed is free again after so long
+        with concurrency(limit, occupy=1, strict=True, lease_duration=_LEASE_S):
             entered = time.monotonic()
             try:
                 yield

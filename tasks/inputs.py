@@ -85,9 +85,9 @@ def _of_kind(root: str, text: str, kinds: tuple[str, ...]) -> ArtifactRef:
 
 
 @task(name="find-compounds", cache_policy=NO_CACHE)
-def resolve_compounds(root: str, text: str) -> ArtifactRef:
+def resolve_compounds(root: str, text: str, source: SourceParameters | None = None) -> ArtifactRef:
     """Find or make the `compounds` artifact that a user named."""
-    return as_compounds(root, text)
+    return as_compounds(root, text, source)
 
 
 @task(name="find-phases", cache_policy=NO_CACHE)

@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 import yaml
 from hypothesis import HealthCheck, settings
+from reliability import record
 
 pytest_plugins = ["loopback.fixtures"]
 
@@ -35,6 +36,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("reference_data"):
             item.add_marker(pytest.mark.skip(reason=reason))
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Say which long proof ended how: `make soak` makes a table of it."""
+    if "soak" in report.keywords and (report.when == "call" or report.skipped):
+        record("", test=report.nodeid, outcome=report.outcome, seconds=round(report.duration, 1))
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""`featurize`: physical attributes of a table of compounds."""
+"""`featurize`: what networks read of a table of compounds."""
 
 from __future__ import annotations
 
@@ -6,18 +6,21 @@ from typing import Annotated
 
 import typer
 
+from deployments.commands.ingest import MapOption, parse_map
 from deployments.commands.run import ClusterOption, OutOption, StoreOption, console, payload_path, run_flow
 from flows.featurize import FeaturizeFlowParameters, featurize
 from storage.store import ArtifactStore
 from storage.tables import table_format, write_any
 from tasks.attributes import FeaturizeParameters, attribute_columns
+from tasks.parameters import SourceParameters
 
 
 def featurize_command(
     table: Annotated[str, typer.Option("--in", help="Compounds: starter, a file, an artifact folder or a key.")],
     features: Annotated[
-        str, typer.Option(help="magpie: 145 of the composition; voronoi: 126 of the structure.")
+        str, typer.Option(help="magpie: 145 of the composition; voronoi: 126 of the structure; element_fraction: 86.")
     ] = "magpie",
+    columns: MapOption = None,
     seconds: Annotated[
         float, typer.Option("--seconds-per-structure", help="A structure that takes longer is rejected (voronoi).")
     ] = 60.0,
@@ -25,18 +28,24 @@ def featurize_command(
     store: StoreOption = None,
     dask: ClusterOption = "local",
 ) -> None:
-    """Compute the attributes of Ward et al.; a file has one column per attribute, the artifact a list."""
+    """Compute what networks read; a file has one column per feature, the artifact a list.
+
+    `magpie` and `voronoi` are the attributes of Ward et al. for every row; `element_fraction` cleans the rows for
+    training first.
+    """
     if out is not None:
         table_format(out)  # an ending that is not understood is better said before the work
     featurizing = FeaturizeParameters.model_validate({"features": features, "seconds_per_structure": seconds})
-    ref = run_flow(featurize, FeaturizeFlowParameters(data=table, featurizing=featurizing, store=store, cluster=dask))
+    energies = SourceParameters(columns=parse_map(columns))
+    parameters = FeaturizeFlowParameters(
+        data=table, energies=energies, featurizing=featurizing, store=store, cluster=dask
+    )
+    ref = run_flow(featurize, parameters)
     held = ArtifactStore.from_ref(ref)
     counts = held.manifest(ref).counts
-    console.print(
-        f"rows in {counts['rows_in']:,}, kept {counts['rows_kept']:,}, rejected {counts['rows_rejected']:,}, "
-        f"without structure {counts['without_structure']:,}",
-        highlight=False,
-    )
+    text = ", ".join(f"{name.removeprefix('rows_').replace('_', ' ')} {n:,}" for name, n in counts.items())
+    console.print(f"rows {text}" if len(counts) > 1 else text, highlight=False)
     if out is not None:
         write_any(attribute_columns(held, ref), out)
-    console.print(str(out) if out is not None else payload_path(ref, "attributes"), highlight=False, soft_wrap=True)
+    payload = "features.parquet" if ref.kind == "features" else "attributes"
+    console.print(str(out) if out is not None else payload_path(ref, payload), highlight=False, soft_wrap=True)

@@ -89,6 +89,7 @@ def wait_until_final(client: SyncPrefectClient, run_id: UUID, log: Path, limit_s
 def test_schedules_limits_and_entrypoints(client: SyncPrefectClient, deployed: dict[str, Deployed]) -> None:
     assert {name: item.schedule for name, item in deployed.items()} == {
         "ingest/nightly": "0 2 * * *",
+        "ingest/on-demand": None,
         "train/weekly": "0 4 * * 0",
         "campaign/on-demand": None,
         "featurize/on-demand": None,

@@ -12,11 +12,13 @@ from tasks.featurize import featurize_fractions, featurize_graphs
 from tasks.ingest import ingest
 from tasks.merge import merge_candidates
 from tasks.moduli import predict_moduli, train_moduli
+from tasks.precision import measure_precision
 from tasks.predict import predict_rows
 from tasks.rank import rank
 from tasks.references import audit_references
 from tasks.report import report
-from tasks.screen import plan_blocks, screen_block
+from tasks.screen import screen_block
+from tasks.spaces import plan_blocks
 from tasks.train import train_network
 
 
@@ -54,13 +56,16 @@ def campaign_stages(parameters: CampaignParameters) -> CampaignResult:
     predictions = predict_rows.submit(root, network, features).result()
     calibration = calibrate.submit(root, network, phases).result()
 
+    precision = measure_precision.submit(root, network, p.screening).result() if p.screening.is_fast else None
     moduli_training = train_moduli.submit(root, elastic_graphs, p.moduli)
     blocks = [
-        screen_block.submit(root, network, phases, p.screening, block)
+        screen_block.submit(root, network, phases, precision, p.screening, block)
         for block in plan_blocks(p.screening, p.block_size)
     ]
     parts = [block.result() for block in blocks]
-    candidates = merge_candidates.submit(root, parts, network, phases, calibration, known, p.screening).result()
+    candidates = merge_candidates.submit(
+        root, parts, network, phases, precision, calibration, known, p.screening
+    ).result()
 
     moduli_network = moduli_training.result()
     moduli = predict_moduli.submit(root, moduli_network, candidate_graphs).result()

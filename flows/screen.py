@@ -9,7 +9,9 @@ from flows.run import on_cluster, store_root
 from storage.artifact import ArtifactRef
 from tasks.inputs import resolve_compounds, resolve_model, resolve_phases
 from tasks.merge import merge_candidates
-from tasks.screen import plan_blocks, screen_block
+from tasks.precision import measure_precision
+from tasks.screen import screen_block
+from tasks.spaces import plan_blocks
 
 
 @flow(name="screen")
@@ -25,9 +27,10 @@ def screen_stages(parameters: ScreenFlowParameters) -> ArtifactRef:
     network = resolve_model.submit(root, p.model).result()
     phases = resolve_phases.submit(root, p.phases).result()
     known = resolve_compounds.submit(root, p.known).result() if p.known else None
+    precision = measure_precision.submit(root, network, p.screening).result() if p.screening.is_fast else None
     blocks = [
-        screen_block.submit(root, network, phases, p.screening, block)
+        screen_block.submit(root, network, phases, precision, p.screening, block)
         for block in plan_blocks(p.screening, p.block_size)
     ]
     parts = [block.result() for block in blocks]
-    return merge_candidates.submit(root, parts, network, phases, None, known, p.screening).result()
+    return merge_candidates.submit(root, parts, network, phases, precision, None, known, p.screening).result()

@@ -8,6 +8,7 @@ last bits must not depend on how many rows came with it.
 
 from __future__ import annotations
 
+import copy
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -119,6 +120,58 @@ def batch_function(network: nn.Module, mean: float, std: float, batch: int, engi
     return fast, "onednn"
 
 
+def has_bf16() -> bool:
+    """Whether this processor multiplies bf16 matrices in hardware; elsewhere it is emulated, and slower than fp32."""
+    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+
+
+def reduced_function(network: nn.Module, mean: float, std: float, batch: int) -> BatchFunction:
+    """Compile a dense chain in bf16 (sums in fp32) for batches of a fixed number of rows: a sieve, not an answer.
+
+    The first layer stays in fp32, since fractions in bf16 are no longer those of the composition, and so does the last.
+
+    Raises
+    ------
+    InputError
+        For a network that is no dense chain.
+    """
+    if not isinstance(network, ElemNet):
+        raise InputError("The fast mode knows dense chains (ElemNet) only: screen with precision fp32.")
+    chain = dense_chain(network, mean, std)
+    outer = {0, len(chain) - 1}
+    layers = []
+    for position, layer in enumerate(chain):
+        kind = torch.float32 if position in outer else torch.bfloat16
+        layers.append((*_packed(layer, batch, kind), kind))
+
+    def run(x: Tensor) -> Tensor:
+        for weight, bias, activation, kind in layers:
+            x = torch.ops.mkldnn._linear_pointwise(x.to(kind), weight, bias, activation, [], "")
+        return x.reshape(-1)
+
+    return run
+
+
+def precise_function(network: nn.Module, mean: float, std: float) -> BatchFunction:
+    """Return the network in float64, (n, n_features) -> (n,), for the few rows that fp32 cannot decide."""
+    if isinstance(network, ElemNet):
+        layers = [(layer.weight.double(), layer.bias.double(), layer.relu) for layer in dense_chain(network, mean, std)]
+
+        def run(x: Tensor) -> Tensor:
+            for weight, bias, relu in layers:
+                x = nn.functional.linear(x, weight, bias)
+                x = x.relu_() if relu else x
+            return x.reshape(-1)
+
+        return run
+    return _module_function(copy.deepcopy(network).double(), mean, std)
+
+
+def _packed(layer: DenseLayer, batch: int, kind: torch.dtype) -> tuple[Tensor, Tensor, str]:
+    weight = torch.ops.mkldnn._reorder_linear_weight(layer.weight.to(kind), batch)
+    return weight, layer.bias.to(kind), "relu" if layer.relu else "none"
+
+
 def _eager_function(chain: list[DenseLayer]) -> BatchFunction:
     def run(x: Tensor) -> Tensor:
         for layer in chain:
@@ -131,12 +184,8 @@ def _eager_function(chain: list[DenseLayer]) -> BatchFunction:
 
 
 def _prepacked_function(chain: list[DenseLayer], batch: int) -> BatchFunction:
-    operators = torch.ops.mkldnn
-    packed = [
-        (operators._reorder_linear_weight(layer.weight, batch), layer.bias, "relu" if layer.relu else "none")
-        for layer in chain
-    ]
-    linear = operators._linear_pointwise
+    packed = [_packed(layer, batch, torch.float32) for layer in chain]
+    linear = torch.ops.mkldnn._linear_pointwise
 
     def run(x: Tensor) -> Tensor:
         for weight, bias, activation in packed:

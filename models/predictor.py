@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import nn
 
 from models.errors import InputError
-from models.inference import BatchFunction, batch_function
+from models.inference import BatchFunction, batch_function, precise_function, reduced_function
 from models.registry import build
 from models.training_state import load_arrays
 
@@ -67,12 +67,15 @@ class Predictor:
         self.batch_size = int(batch_size)
         self.n_features = int(architecture.get("parameters", {}).get("n_features", 86))
         self.correction = _checked_correction(reference_correction, self.n_features)
-        networks = [_load(architecture, member) for member in members]
+        self._networks = networks = [_load(architecture, member) for member in members]
+        self._scale = (mean, std)
         compiled = [batch_function(network, mean, std, self.batch_size, engine) for network in networks]
         if len({used for _, used in compiled}) > 1:  # all members take one path, so that their spread is the networks'
             compiled = [batch_function(network, mean, std, self.batch_size, "eager") for network in networks]
         self._functions: list[BatchFunction] = [function for function, _ in compiled]
         self.engine: str = compiled[0][1]
+        self._reduced: list[BatchFunction] | None = None
+        self._precise: list[BatchFunction] | None = None
 
     @property
     def n_members(self) -> int:
@@ -102,20 +105,52 @@ class Predictor:
         InputError
             If the shape is wrong or a fraction is not finite.
         """
+        x = self._checked(fractions)
+        single = [self._run(function, x, position % self.batch_size) for function in self._functions]
+        values = np.stack(single).astype(np.float64)
+        std = values.std(axis=0, ddof=1).astype(np.float32) if len(values) > 1 else None
+        return self._corrected(values, x).astype(np.float32), std
+
+    def sieve(self, fractions: NDArray[np.floating]) -> NDArray[np.float32]:
+        """Mean over the members in reduced precision (n,), eV/atom: good for telling what need not be looked at.
+
+        Raises
+        ------
+        InputError
+            For a network that has no reduced form.
+        """
+        if self._reduced is None:
+            mean, std = self._scale
+            self._reduced = [reduced_function(network, mean, std, self.batch_size) for network in self._networks]
+        x = self._checked(fractions)
+        values = np.stack([self._run(function, x, 0) for function in self._reduced]).astype(np.float64)
+        return self._corrected(values, x).astype(np.float32)
+
+    @torch.inference_mode()
+    def precise(self, fractions: NDArray[np.floating]) -> NDArray[np.float64]:
+        """Mean over the members in float64 (n,), eV/atom, of float32 fractions: for rows that fp32 cannot decide."""
+        if self._precise is None:
+            mean, std = self._scale
+            self._precise = [precise_function(network, mean, std) for network in self._networks]
+        x = self._checked(fractions)
+        rows = torch.from_numpy(x.astype(np.float64))
+        # row by row: the bits must not depend on how many rows came together
+        values = np.array([[float(f(rows[i : i + 1])) for i in range(len(x))] for f in self._precise])
+        return self._corrected(values.reshape(len(self._precise), len(x)), x)
+
+    def _checked(self, fractions: NDArray[np.floating]) -> NDArray[np.float32]:
         x = np.ascontiguousarray(fractions, dtype=np.float32)
         if x.ndim != 2 or x.shape[1] != self.n_features:
             raise InputError(f"The model takes element fractions (n, {self.n_features}), got shape {x.shape}.")
         if not np.isfinite(x).all():
             raise InputError("The element fractions hold NaN or infinite values: clean the table.")
-        if not x.flags.writeable:  # torch warns of arrays that it could write to by mistake
-            x = x.copy()
-        values = np.stack([self._run(function, x, position % self.batch_size) for function in self._functions])
-        values = values.astype(np.float64)
-        mean = values.mean(axis=0)
-        if self.correction is not None:
-            mean -= _weighted_sum(x, self.correction)
-        std = values.std(axis=0, ddof=1).astype(np.float32) if len(values) > 1 else None
-        return mean.astype(np.float32), std
+        # torch warns of arrays that it could write to by mistake
+        return x if x.flags.writeable else x.copy()
+
+    def _corrected(self, values: NDArray[np.float64], x: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Mean over members (m, n), with the reference correction taken off."""
+        mean: NDArray[np.float64] = values.mean(axis=0)
+        return mean if self.correction is None else mean - _weighted_sum(x, self.correction)
 
     @torch.inference_mode()
     def _run(self, function: BatchFunction, x: NDArray[np.float32], place: int) -> NDArray[np.float32]:

@@ -14,6 +14,7 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from models.cascade import Arithmetic, Band, decide
 from models.elements import N_ELEMENTS
 from models.errors import InputError
 from models.space import Compositions, CompositionSpace, SystemBlock
@@ -22,16 +23,6 @@ F = TypeVar("F", np.float32, np.float64)
 
 CHUNK_ROWS = 65_536
 """Compositions held in memory at a time (about 25 MB of dense rows); no part of the result."""
-
-
-class Network(Protocol):
-    """What the kernel needs of a predictor (`models.predictor.Predictor`)."""
-
-    def predict(
-        self, fractions: NDArray[np.floating], *, position: int = 0
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
-        """Mean and standard deviation over members, eV/atom, of rows (n, 86); the first has this place in its batch."""
-        ...
 
 
 class Hull(Protocol):
@@ -76,6 +67,8 @@ class ScreenBlock:
         (n,) bool, whether the composition is a known phase.
     n_screened, n_below
         Compositions screened, and survivors, by arity.
+    n_decided
+        Compositions computed ``again`` in fp32 after the sieve, and in float64 because they lie ``at_threshold``.
     """
 
     index: NDArray[np.int64]
@@ -88,6 +81,7 @@ class ScreenBlock:
     known: NDArray[np.bool_]
     n_screened: dict[int, int]
     n_below: dict[int, int]
+    n_decided: dict[str, int]
 
     def __len__(self) -> int:
         return len(self.index)
@@ -107,10 +101,11 @@ def screen_range(
     start: int,
     stop: int,
     space: CompositionSpace,
-    predictor: Network,
+    predictor: Arithmetic,
     hull: Hull,
     threshold: float,
     *,
+    band: Band | None = None,
     on_progress: Callable[[int, int], None] | None = None,
     batch: int = CHUNK_ROWS,
 ) -> ScreenBlock:
@@ -128,6 +123,9 @@ def screen_range(
         Hull of the known phases.
     threshold
         Compositions are kept whose prediction minus the hull of all *other* compositions is at or below it, eV/atom.
+    band
+        How far the predictor's sieve may be off (`models.cascade.measure_band`): the fast mode, with the same
+        survivors. None computes every composition in fp32.
     on_progress
         Called with the compositions done and in all, after every `batch` of them; may raise to stop.
     batch
@@ -144,10 +142,10 @@ def screen_range(
         raise InputError(f"The threshold must be a finite energy in eV/atom, got {threshold}.")
     if batch < 1:
         raise InputError(f"The screen's batch must be at least 1, got {batch}.")
-    kept = [_screen_chunk(start, start, space, predictor, hull, threshold)]  # the columns of an empty result
+    kept = [_screen_chunk(start, start, space, predictor, hull, threshold, band)]  # the columns of an empty result
     for low in range(start, stop, batch):
         high = min(stop, low + batch)
-        kept.append(_screen_chunk(low, high, space, predictor, hull, threshold))
+        kept.append(_screen_chunk(low, high, space, predictor, hull, threshold, band))
         if on_progress is not None:
             on_progress(high - start, stop - start)
     return merge_blocks(kept)
@@ -185,17 +183,21 @@ def composition_fractions(
 
 
 def _screen_chunk(
-    start: int, stop: int, space: CompositionSpace, predictor: Network, hull: Hull, threshold: float
+    start: int,
+    stop: int,
+    space: CompositionSpace,
+    predictor: Arithmetic,
+    hull: Hull,
+    threshold: float,
+    band: Band | None,
 ) -> ScreenBlock:
     """Screen a range that fits in memory."""
     blocks = list(space.iterate_systems(start, stop, block_size=CHUNK_ROWS))
     fractions = _joined([_block_fractions(block) for block in blocks], np.float32, (N_ELEMENTS,))
-    hull_energy = _joined([_block_hull(block, hull, exclude_own=False) for block in blocks], np.float64)
     # A phase on the hull holds its own composition down: taken out, its network prediction competes with the others.
-    others = _joined([_block_hull(block, hull, exclude_own=True) for block in blocks], np.float64)
-    prediction, std = predictor.predict(fractions, position=start)
-    difference = prediction.astype(np.float64) - others
-    rows = np.flatnonzero(difference <= threshold)
+    others = _joined([_block_hull(block, hull) for block in blocks], np.float64)
+    decision = decide(predictor, fractions, others, threshold, band)
+    rows = decision.rows
     survivors = space.unrank(rows + start)
     arity = np.count_nonzero(survivors.elements >= 0, axis=1)
     exact = composition_fractions(survivors.elements, survivors.counts)
@@ -203,13 +205,14 @@ def _screen_chunk(
         index=rows + start,
         elements=survivors.elements,
         counts=survivors.counts,
-        prediction=prediction[rows],
-        prediction_std=None if std is None else std[rows],
-        hull_energy=hull_energy[rows],
-        decomposition_energy=difference[rows],
+        prediction=decision.prediction,
+        prediction_std=decision.prediction_std,
+        hull_energy=_survivors_hull(blocks, hull, rows),
+        decomposition_energy=decision.prediction.astype(np.float64) - others[rows],
         known=hull.is_known(exact) if len(rows) else np.zeros(0, dtype=bool),
         n_screened={k: sum(block.size for block in blocks if block.arity == k) for k in space.arities},
         n_below={k: int((arity == k).sum()) for k in space.arities},
+        n_decided={"again": decision.n_again, "at_threshold": decision.n_precise},
     )
 
 
@@ -224,19 +227,39 @@ def _block_fractions(block: SystemBlock) -> NDArray[np.float32]:
     return dense.reshape(-1, N_ELEMENTS)[block.skip : block.skip + block.size]
 
 
-def _block_hull(block: SystemBlock, hull: Hull, *, exclude_own: bool) -> NDArray[np.float64]:
-    """Hull energies of the block's compositions inside the range, eV/atom; of all other compositions on demand."""
-    energies = hull.energy_block(block.systems, block.fractions, exclude_own=exclude_own)
+def _block_hull(block: SystemBlock, hull: Hull) -> NDArray[np.float64]:
+    """Hull energies, eV/atom, of all phases of other compositions, at the block's compositions inside the range."""
+    energies = hull.energy_block(block.systems, block.fractions, exclude_own=True)
     return energies.reshape(-1)[block.skip : block.skip + block.size]
+
+
+def _survivors_hull(blocks: list[SystemBlock], hull: Hull, rows: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Hull energies of all phases at some rows of the blocks, eV/atom.
+
+    Their whole systems are evaluated: the last bits of an energy must not depend on which of a system's compositions
+    are in the range.
+    """
+    energies = np.zeros(len(rows))
+    low = 0
+    for block in blocks:
+        first, last = np.searchsorted(rows, (low, low + block.size))
+        place = rows[first:last] - low + block.skip
+        system, stoichiometry = np.divmod(place, len(block.stoichiometries))
+        wanted, position = np.unique(system, return_inverse=True)
+        if len(wanted):
+            found = hull.energy_block(block.systems[wanted], block.fractions)
+            energies[first:last] = found[position, stoichiometry]
+        low += block.size
+    return energies
 
 
 def _joined(parts: list[NDArray[F]], dtype: type[F], trailing: tuple[int, ...] = ()) -> NDArray[F]:
     return np.concatenate([np.zeros((0, *trailing), dtype=dtype), *parts])
 
 
-def _summed(parts: Sequence[dict[int, int]]) -> dict[int, int]:
-    total: dict[int, int] = {}
+def _summed(parts: Sequence[dict[Any, int]]) -> dict[Any, int]:
+    total: dict[Any, int] = {}
     for part in parts:
-        for arity, count in part.items():
-            total[arity] = total.get(arity, 0) + count
+        for name, count in part.items():
+            total[name] = total.get(name, 0) + count
     return total

@@ -16,10 +16,12 @@ from storage.artifact import ArtifactRef, ArtifactRequest
 from storage.errors import ForeignPart
 from storage.store import ArtifactStore, ArtifactWriter
 from tasks.parameters import ScreenParameters
-from tasks.screen import composition_space, full_space
+from tasks.spaces import composition_space, full_space
 from tasks.stage import build, stage
 
-STAGE_VERSION = 2  # with tasks.screen: the parts are no inputs
+_OF_A_PART = ("network", "phases", "precision")
+
+STAGE_VERSION = 3  # with tasks.screen: the parts are no inputs
 
 
 @stage("merge-candidates")
@@ -28,6 +30,7 @@ def merge_candidates(
     parts: Sequence[ArtifactRef],
     network: ArtifactRef,
     phases: ArtifactRef,
+    precision: ArtifactRef | None,
     calibration: ArtifactRef | None,
     known: ArtifactRef | None,
     parameters: ScreenParameters,
@@ -38,7 +41,8 @@ def merge_candidates(
     """
     store = ArtifactStore(root)
     inputs = {"network": network, "phases": phases}
-    inputs |= {name: ref for name, ref in (("calibration", calibration), ("known", known)) if ref is not None}
+    optional = {"precision": precision, "calibration": calibration, "known": known}
+    inputs |= {name: ref for name, ref in optional.items() if ref is not None}
     request = ArtifactRequest(
         "candidates",
         "tasks.merge",
@@ -90,18 +94,20 @@ def check_parts(
             header["threshold"] == parameters.threshold
             and header["min_training_rows"] == parameters.min_training_rows
             and header["full_space"] == full_space(parameters).to_dict()
-            and all(manifest.inputs[name].digest == inputs[name].digest for name in ("network", "phases"))
+            and header["precision"] == parameters.precision
+            and all(_digest(manifest.inputs.get(name)) == _digest(inputs.get(name)) for name in _OF_A_PART)
         )
         if not same:
             raise ForeignPart(
-                f"{part.key} belongs to another screen (network, phases, space or threshold); screen again"
+                f"{part.key} belongs to another screen (network, phases, precision, space or threshold); screen again"
             )
         ranges.setdefault(json.dumps(header["space"], sort_keys=True), []).append(
             (header["start"], header["stop"], part.key)
         )
         for name, value in manifest.counts.items():
             counts[name] = counts.get(name, 0) + value
-            counts[name.partition("_")[0]] += value
+            if name.startswith(("screened_", "below_")):
+                counts[name.partition("_")[0]] += value
     for space_parameters in parameters.spaces:
         space = composition_space(space_parameters)
         _check_ranges(ranges.pop(json.dumps(space.to_dict(), sort_keys=True), []), len(space))
@@ -114,6 +120,10 @@ def check_parts(
             f"{next(iter(ranges.values()))[0][2]} belongs to a space that this screen does not have; screen again"
         )
     return counts
+
+
+def _digest(record: Any) -> str | None:
+    return None if record is None else str(record.digest)
 
 
 def _check_ranges(ranges: list[tuple[int, int, str]], size: int) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 import torch
-from pydantic import Field
 
 from models.elements import ELEMENT_INDEX
 from models.screening import ScreenBlock, screen_range
@@ -14,53 +13,28 @@ from storage.artifact import ArtifactRef, ArtifactRequest
 from storage.scheme import check_same_scheme
 from storage.store import ArtifactStore, ArtifactWriter
 from tasks.loading import load_card, load_hull, load_predictor
-from tasks.parameters import Parameters, ScreenParameters, SpaceParameters
+from tasks.parameters import ScreenParameters
+from tasks.precision import read_band
 from tasks.progress import Progress
+from tasks.spaces import Block, composition_space, full_space
 from tasks.stage import build, stage
 
-STAGE_VERSION = 2
-
-
-class Block(Parameters):
-    """A range of a composition space: the work of one task."""
-
-    space: int = Field(description="number of the space in the screen's list")
-    start: int = Field(description="first index")
-    stop: int = Field(description="index after the last")
-
-
-def composition_space(parameters: SpaceParameters) -> CompositionSpace:
-    """Return the space that the parameters describe."""
-    options = {} if parameters.elements is None else {"elements": parameters.elements}
-    return CompositionSpace(
-        arities=parameters.arities, max_atoms=parameters.max_atoms, required=parameters.required, **options
-    )
-
-
-def full_space(parameters: ScreenParameters) -> CompositionSpace:
-    """Return the space whose index names a candidate: all 86 elements, so that a composition has one number."""
-    arities = sorted({arity for space in parameters.spaces for arity in space.arities} | {2, 3, 4})
-    return CompositionSpace(
-        arities=tuple(arities), max_atoms=max(10, *(space.max_atoms for space in parameters.spaces))
-    )
-
-
-def plan_blocks(parameters: ScreenParameters, block_size: int) -> list[Block]:
-    """Cut the spaces into blocks of about `block_size` compositions."""
-    blocks = []
-    for number, space in enumerate(parameters.spaces):
-        size = len(composition_space(space))
-        blocks += [
-            Block(space=number, start=low, stop=min(low + block_size, size)) for low in range(0, size, block_size)
-        ]
-    return blocks
+STAGE_VERSION = 3
 
 
 @stage("screen-block")
 def screen_block(
-    root: str, network: ArtifactRef, phases: ArtifactRef, parameters: ScreenParameters, block: Block
+    root: str,
+    network: ArtifactRef,
+    phases: ArtifactRef,
+    precision: ArtifactRef | None,
+    parameters: ScreenParameters,
+    block: Block,
 ) -> ArtifactRef:
-    """Screen one block; its part names network, phases, space and threshold: a merge refuses a foreign one."""
+    """Screen one block; its part names network, phases, precision, space and threshold: a merge refuses a foreign one.
+
+    With `precision` (`tasks.precision.measure_precision`) the fast mode sieves first; the survivors are the same.
+    """
     store = ArtifactStore(root)
     mixed = check_same_scheme(
         store.manifest(network).energy_scheme,
@@ -68,12 +42,13 @@ def screen_block(
         "network and phases",
         parameters.allow_mixed_scheme,
     )
-    request = part_request(store, network, phases, parameters, block)
-    return build(root, request, lambda writer: _write(writer, network, phases, parameters, block, mixed))
+    inputs = {"network": network, "phases": phases} | ({"precision": precision} if precision else {})
+    request = part_request(store, inputs, parameters, block)
+    return build(root, request, lambda writer: _write(writer, inputs, parameters, block, mixed))
 
 
 def part_request(
-    store: ArtifactStore, network: ArtifactRef, phases: ArtifactRef, parameters: ScreenParameters, block: Block
+    store: ArtifactStore, inputs: dict[str, ArtifactRef], parameters: ScreenParameters, block: Block
 ) -> ArtifactRequest:
     """Return what a part is made from: its header."""
     return ArtifactRequest(
@@ -86,21 +61,22 @@ def part_request(
             "start": block.start,
             "stop": block.stop,
             "threshold": parameters.threshold,
+            "precision": parameters.precision,
             "min_training_rows": parameters.min_training_rows,
         },
-        {"network": network, "phases": phases},
-        energy_scheme=store.manifest(phases).energy_scheme,
+        inputs,
+        energy_scheme=store.manifest(inputs["phases"]).energy_scheme,
     )
 
 
 def _write(
     writer: ArtifactWriter,
-    network: ArtifactRef,
-    phases: ArtifactRef,
+    inputs: dict[str, ArtifactRef],
     parameters: ScreenParameters,
     block: Block,
     mixed: bool,
 ) -> None:
+    network, phases = inputs["network"], inputs["phases"]
     torch.set_num_threads(1)  # one process per core beats one process with many threads
     space = composition_space(parameters.spaces[block.space])
     predictor, hull = load_predictor(network, phases), load_hull(phases)
@@ -112,6 +88,7 @@ def _write(
         predictor,
         hull,
         parameters.threshold,
+        band=read_band(inputs.get("precision")),
         on_progress=lambda done, total: progress.update(done),
     )
     # by name: a card is JSON, which keeps no order of its entries
@@ -126,6 +103,8 @@ def _write(
     for arity in space.arities:
         writer.count(f"screened_{arity}", screened.n_screened[arity])
         writer.count(f"below_{arity}", screened.n_below[arity])
+    for name, n in screened.n_decided.items():
+        writer.count(f"decided_{name}", n)
 
 
 def _table(

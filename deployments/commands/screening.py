@@ -50,6 +50,7 @@ def screen_command(
     arity: Annotated[str, typer.Option(help="Numbers of elements: 2,3,4.")] = "2,3",
     max_atoms: Annotated[int, typer.Option(help="Atoms per formula unit at most.")] = 10,
     threshold: Annotated[float, typer.Option(help="Keep up to this distance from the hull [eV/atom].")] = -0.2,
+    precision: Annotated[str, typer.Option(help="fp32, or fast: bf16 first, with the same result.")] = "fp32",
     known: Annotated[str | None, typer.Option(help="File with known formulas, energies not needed.")] = None,
     allow_mixed: MixedOption = False,
     out: OutOption = None,
@@ -64,7 +65,9 @@ def screen_command(
     space = SpaceParameters(
         elements=_split(elements) or None, required=_split(required), arities=arities, max_atoms=max_atoms
     )
-    screening = ScreenParameters(spaces=(space,), threshold=threshold, allow_mixed_scheme=allow_mixed)
+    screening = ScreenParameters.model_validate(
+        {"spaces": (space,), "threshold": threshold, "precision": precision, "allow_mixed_scheme": allow_mixed}
+    )
     ref = run_flow(
         screen,
         ScreenFlowParameters(model=model, phases=phases, known=known, screening=screening, store=store, cluster=dask),

@@ -20,20 +20,29 @@ from tasks.ingest import ingest
 from tasks.loading import load_hull, load_predictor
 from tasks.merge import incomplete_systems, merge_candidates
 from tasks.parameters import ScreenParameters, SourceParameters, SpaceParameters
-from tasks.screen import composition_space, plan_blocks, screen_block
+from tasks.precision import measure_precision, read_band
+from tasks.screen import screen_block
+from tasks.spaces import composition_space, plan_blocks
 
 
-def parts_of(stages: Any, parameters: ScreenParameters, size: int) -> list[ArtifactRef]:
+def parts_of(
+    stages: Any, parameters: ScreenParameters, size: int, precision: ArtifactRef | None = None
+) -> list[ArtifactRef]:
     return [
-        stages.run(screen_block, stages.network, stages.phases, parameters, block)
+        stages.run(screen_block, stages.network, stages.phases, precision, parameters, block)
         for block in plan_blocks(parameters, size)
     ]
 
 
 def merge(
-    stages: Any, parts: Sequence[ArtifactRef], parameters: ScreenParameters, known: ArtifactRef | None = None
+    stages: Any,
+    parts: Sequence[ArtifactRef],
+    parameters: ScreenParameters,
+    known: ArtifactRef | None = None,
+    precision: ArtifactRef | None = None,
 ) -> ArtifactRef:
-    return stages.run(merge_candidates, parts, stages.network, stages.phases, stages.calibration, known, parameters)
+    inputs = (stages.network, stages.phases, precision, stages.calibration, known)
+    return stages.run(merge_candidates, parts, *inputs, parameters)
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +74,7 @@ def test_the_cut_is_no_part_of_the_result(stages: Any, candidates: ArtifactRef, 
     again = merge(stages, others, stages.screening, stages.known)
     assert again.key == candidates.key
     root = str(tmp_path / "store")
-    inputs = (stages.network, stages.phases, stages.calibration, stages.known, stages.screening)
+    inputs = (stages.network, stages.phases, None, stages.calibration, stages.known, stages.screening)
     with pytest.MonkeyPatch.context() as patch:
         # the parts and inputs stay where they are; only the look-up of the finished table goes to an empty store
         import tasks.merge
@@ -80,6 +89,29 @@ def _build(root: str, request: Any, write: Any) -> Any:
     from tasks.stage import build
 
     return build(root, request, write)
+
+
+def test_the_fast_mode_gives_the_same_candidates(stages: Any, candidates: ArtifactRef) -> None:
+    fast = stages.screening.model_copy(update={"precision": "fast", "precision_sample": 500})
+    precision = stages.run(measure_precision, stages.network, fast)
+    band = read_band(precision)
+    assert band is not None
+    assert band.width >= 1.5 * band.largest > 0
+    assert stages.counts(precision)["sample"] == sum(min(500, len(composition_space(s))) for s in fast.spaces)
+    found = merge(stages, parts_of(stages, fast, 60, precision), fast, stages.known, precision)
+    assert found.key != candidates.key
+    assert stages.store.read_table(found).equals(stages.store.read_table(candidates))
+    counts = stages.counts(found)
+    assert counts["below"] <= counts["decided_again"] <= counts["screened"]
+    assert stages.counts(candidates)["decided_again"] == 0
+
+
+def test_a_part_of_another_precision_is_refused(stages: Any, parts: list[ArtifactRef], tmp_path: Path) -> None:
+    fast = stages.screening.model_copy(update={"precision": "fast", "precision_sample": 500})
+    precision = stages.run(measure_precision, stages.network, fast)
+    foreign = stages.run(screen_block, stages.network, stages.phases, precision, fast, plan_blocks(fast, 60)[0])
+    with pytest.raises(ForeignPart, match="belongs to another screen"):
+        merge_fresh(stages, [foreign, *parts[1:]], tmp_path)
 
 
 def test_counts_add_up(stages: Any, candidates: ArtifactRef) -> None:
@@ -190,7 +222,7 @@ def test_a_part_of_another_screen_is_refused(
     stages: Any, parts: list[ArtifactRef], tmp_path: Path, change: dict[str, Any]
 ) -> None:
     other = stages.screening.model_copy(update=change)
-    foreign = stages.run(screen_block, stages.network, stages.phases, other, plan_blocks(other, 60)[0])
+    foreign = stages.run(screen_block, stages.network, stages.phases, None, other, plan_blocks(other, 60)[0])
     with pytest.raises(ForeignPart, match="belongs to another screen"):
         merge_fresh(stages, [foreign, *parts[1:]], tmp_path)
 
@@ -200,7 +232,7 @@ def test_a_part_of_another_space_is_refused(stages: Any, parts: list[ArtifactRef
         **stages.screening.model_dump(exclude={"spaces"}),
         spaces=(SpaceParameters(elements=("Na", "Cl"), arities=(2,), max_atoms=4),),
     )
-    foreign = stages.run(screen_block, stages.network, stages.phases, other, plan_blocks(other, 60)[0])
+    foreign = stages.run(screen_block, stages.network, stages.phases, None, other, plan_blocks(other, 60)[0])
     with pytest.raises(ForeignPart, match=r"space that this screen does not have|another screen"):
         merge_fresh(stages, [*parts, foreign], tmp_path)
 
@@ -233,11 +265,11 @@ def test_network_and_phases_of_two_schemes(stages: Any, tmp_path: Path) -> None:
     parameters = ScreenParameters(spaces=(space,), threshold=100.0)
     block = plan_blocks(parameters, 100)[0]
     with pytest.raises(SchemeMismatch, match="--allow-mixed-scheme") as caught:
-        stages.run(screen_block, stages.network, phases, parameters, block)
+        stages.run(screen_block, stages.network, phases, None, parameters, block)
     assert "\n" not in str(caught.value)
     allowed = parameters.model_copy(update={"allow_mixed_scheme": True})
-    part = stages.run(screen_block, stages.network, phases, allowed, block)
-    candidates = stages.run(merge_candidates, [part], stages.network, phases, None, None, allowed)
+    part = stages.run(screen_block, stages.network, phases, None, allowed, block)
+    candidates = stages.run(merge_candidates, [part], stages.network, phases, None, None, None, allowed)
     assert all(stages.store.read_table(candidates).column("mixed_scheme").to_pylist())
 
 

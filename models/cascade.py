@@ -1,0 +1,183 @@
+"""Which compositions lie at or below a threshold: decided as exact arithmetic would, at the price of fast arithmetic.
+
+Three steps, each looking at fewer rows than the one before. A sieve in reduced precision drops what lies above the
+threshold by more than its errors; fp32 gives the energies of the rest; and where fp32 itself cannot tell (within
+0.01 meV of the threshold), float64 decides. The stored energies are always those of fp32, whatever the sieve was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any, Final, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.errors import InputError
+from models.space import CompositionSpace
+
+UNDECIDED: Final = 1e-5
+"""eV/atom around the threshold within which fp32 leaves the decision to float64."""
+BAND_FACTOR: Final = 1.5
+"""The band is so many times the largest deviation of the sieve on the sample."""
+SMALLEST_BAND: Final = 1e-3
+"""eV/atom; a sample of few rows must not promise more."""
+
+
+class Arithmetic(Protocol):
+    """What the cascade needs of a predictor (`models.predictor.Predictor`)."""
+
+    def predict(
+        self, fractions: NDArray[np.floating], *, position: int = 0
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
+        """Mean and standard deviation over members in fp32 (n,), eV/atom."""
+        ...
+
+    def sieve(self, fractions: NDArray[np.floating]) -> NDArray[np.float32]:
+        """Mean in reduced precision (n,), eV/atom."""
+        ...
+
+    def precise(self, fractions: NDArray[np.floating]) -> NDArray[np.float64]:
+        """Mean in float64 (n,), eV/atom."""
+        ...
+
+
+@dataclass(frozen=True)
+class Band:
+    """How far the sieve may be off.
+
+    Attributes
+    ----------
+    width
+        Half width of the band around the threshold that is looked at again, eV/atom.
+    n_sample, largest, mean
+        Compositions it was measured on, and their largest and mean absolute deviation from fp32, eV/atom.
+    """
+
+    width: float
+    n_sample: int
+    largest: float
+    mean: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the band as a JSON-able dictionary."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Decision:
+    """Rows at or below the threshold.
+
+    Attributes
+    ----------
+    rows
+        (n,) int64, ascending.
+    prediction, prediction_std
+        (n,) float32 of these rows, eV/atom; the latter None for one network.
+    n_again, n_precise
+        Rows that were computed again in fp32 after the sieve, and in float64.
+    """
+
+    rows: NDArray[np.int64]
+    prediction: NDArray[np.float32]
+    prediction_std: NDArray[np.float32] | None
+    n_again: int
+    n_precise: int
+
+
+def decide(
+    arithmetic: Arithmetic,
+    fractions: NDArray[np.floating],
+    others: NDArray[np.float64],
+    threshold: float,
+    band: Band | None = None,
+) -> Decision:
+    """Return the rows whose predicted energy minus that of all other phases is at or below the threshold.
+
+    Parameters
+    ----------
+    arithmetic
+        The network; a row's fp32 energy must not depend on the rows that come with it.
+    fractions
+        Compositions (n, n_features).
+    others
+        Hull of all other compositions at them (n,), eV/atom.
+    threshold
+        eV/atom.
+    band
+        Of the sieve; None: every row is computed in fp32.
+    """
+    if band is None:
+        rows = np.arange(len(fractions))
+        prediction, std = arithmetic.predict(fractions)
+        n_again = 0
+    else:
+        quick = arithmetic.sieve(fractions).astype(np.float64) - others
+        rows = np.flatnonzero(quick <= threshold + band.width)
+        prediction, std = arithmetic.predict(fractions[rows])
+        n_again = len(rows)
+    difference = prediction.astype(np.float64) - others[rows]
+    below = difference <= threshold
+    undecided = np.flatnonzero(np.abs(difference - threshold) <= UNDECIDED)
+    if len(undecided):
+        exact = arithmetic.precise(fractions[rows[undecided]]) - others[rows[undecided]]
+        below[undecided] = exact <= threshold
+    return Decision(
+        rows=rows[below],
+        prediction=prediction[below],
+        prediction_std=None if std is None else std[below],
+        n_again=n_again,
+        n_precise=len(undecided),
+    )
+
+
+def measure_band(
+    arithmetic: Arithmetic,
+    space: CompositionSpace,
+    dense: Callable[[NDArray[np.int16], NDArray[np.int8]], NDArray[np.floating]],
+    *,
+    n_sample: int = 1_000_000,
+    seed: int = 0,
+    chunk: int = 65_536,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> Band:
+    """Measure the sieve's deviation from fp32 on a random sample of a space.
+
+    Parameters
+    ----------
+    arithmetic
+        The network.
+    space
+        The compositions that will be screened.
+    dense
+        Element columns and counts (n, k) -> fractions (n, n_features).
+    n_sample
+        Compositions; all of a smaller space.
+    seed
+        Of the sample.
+    chunk
+        Rows in memory at a time; no part of the result.
+    on_progress
+        Called with the rows done and in all.
+
+    Raises
+    ------
+    InputError
+        For an empty sample.
+    """
+    n = min(n_sample, len(space))
+    if n < 1:
+        raise InputError("the deviation of the fast mode needs at least one composition to be measured on")
+    drawn = np.random.default_rng(seed).integers(0, len(space), n)
+    index = np.arange(n) if n == len(space) else np.sort(drawn)
+    largest = total = 0.0
+    for start in range(0, n, chunk):
+        compositions = space.unrank(index[start : start + chunk])
+        fractions = dense(compositions.elements, compositions.counts)
+        exact, _ = arithmetic.predict(fractions)
+        deviation = np.abs(arithmetic.sieve(fractions).astype(np.float64) - exact)
+        largest, total = max(largest, float(deviation.max())), total + float(deviation.sum())
+        if on_progress is not None:
+            on_progress(min(start + chunk, n), n)
+    return Band(max(BAND_FACTOR * largest, SMALLEST_BAND), n, largest, total / n)

@@ -1,0 +1,150 @@
+"""The cascade: whatever the sieve is, the answer is that of fp32, and at the threshold that of float64."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from models.cascade import BAND_FACTOR, SMALLEST_BAND, UNDECIDED, Band, decide, measure_band
+from models.elemnet import ElemNet
+from models.errors import InputError
+from models.predictor import Predictor
+from models.screening import composition_fractions
+from models.space import CompositionSpace
+
+SPACE = CompositionSpace(("Li", "O", "Fe", "F", "S"), (2, 3, 4), 8)
+
+
+@dataclass
+class Scripted:
+    """Arithmetic whose energies stand in the first column; the sieve is off by what stands in the second."""
+
+    std: bool = False
+    precise_shift: float = 0.0
+    asked: dict[str, int] = field(default_factory=lambda: {"predict": 0, "sieve": 0, "precise": 0})
+
+    def predict(
+        self, fractions: NDArray[np.floating], *, position: int = 0
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
+        self.asked["predict"] += len(fractions)
+        values = fractions[:, 0].astype(np.float32)
+        return values, values + 1 if self.std else None
+
+    def sieve(self, fractions: NDArray[np.floating]) -> NDArray[np.float32]:
+        self.asked["sieve"] += len(fractions)
+        return (fractions[:, 0] + fractions[:, 1]).astype(np.float32)
+
+    def precise(self, fractions: NDArray[np.floating]) -> NDArray[np.float64]:
+        self.asked["precise"] += len(fractions)
+        return fractions[:, 0].astype(np.float64) + self.precise_shift
+
+
+def band(width: float) -> Band:
+    return Band(width, 1, width / BAND_FACTOR, 0.0)
+
+
+energies = st.floats(-2.0, 2.0, width=32)
+
+
+@settings(max_examples=200)
+@given(st.lists(st.tuples(energies, st.floats(-0.05, 0.05), energies), max_size=40), st.floats(-1.0, 1.0))
+def test_a_sieve_within_its_band_changes_nothing(rows: list[tuple[float, float, float]], threshold: float) -> None:
+    table = np.array([(e, off) for e, off, _ in rows], dtype=np.float64).reshape(len(rows), 2)
+    others = np.array([hull for _, _, hull in rows], dtype=np.float64)
+    plain = decide(Scripted(), table, others, threshold)
+    sieved = decide(Scripted(), table, others, threshold, band(0.051))
+    assert sieved.rows.tolist() == plain.rows.tolist()
+    assert sieved.prediction.tobytes() == plain.prediction.tobytes()
+    assert sieved.n_precise == plain.n_precise
+    assert sieved.n_again <= len(rows)
+
+
+def test_only_what_the_sieve_leaves_is_computed_again() -> None:
+    table = np.array([[-1.0, 0.02], [-0.19, -0.02], [0.5, 0.0], [0.6, 0.0]])
+    arithmetic = Scripted(std=True)
+    decision = decide(arithmetic, table, np.zeros(4), -0.2, band(0.05))
+    assert decision.rows.tolist() == [0]
+    assert decision.prediction.tolist() == [-1.0]
+    assert decision.prediction_std is not None
+    assert decision.prediction_std.tolist() == [0.0]
+    assert arithmetic.asked == {"predict": 2, "sieve": 4, "precise": 0}
+    assert decision.n_again == 2
+
+
+@pytest.mark.parametrize(("shift", "kept"), [(-5e-6, [0, 1]), (0.0, [0]), (5e-6, [0])])
+def test_float64_decides_at_the_threshold(shift: float, kept: list[int]) -> None:
+    """The second row lies 2 microelectronvolts above the threshold in fp32, the third 0.1 meV: that one is clear."""
+    table = np.array([[-0.3, 0.0], [-0.2 + 2e-6, 0.0], [-0.2 + 1e-4, 0.0]])
+    arithmetic = Scripted(precise_shift=shift)
+    decision = decide(arithmetic, table, np.zeros(3), -0.2)
+    assert decision.rows.tolist() == kept
+    assert decision.n_precise == arithmetic.asked["precise"] == 1
+    assert UNDECIDED == 1e-5
+
+
+def test_the_band_is_a_multiple_of_the_largest_deviation() -> None:
+    def dense(elements: NDArray[np.int16], counts: NDArray[np.int8]) -> NDArray[np.float64]:
+        n = np.arange(len(elements))
+        return np.stack([np.zeros(len(n)), np.where(elements[:, 0] == elements.max(), 0.04, -0.01)], axis=1)
+
+    measured = measure_band(Scripted(), SPACE, dense, n_sample=10**9)
+    assert measured.n_sample == len(SPACE)
+    assert measured.largest in (pytest.approx(0.01), pytest.approx(0.04))
+    assert measured.width == pytest.approx(BAND_FACTOR * measured.largest)
+    still = measure_band(Scripted(), SPACE, lambda e, c: np.zeros((len(e), 2)), n_sample=50, chunk=7)
+    assert (still.width, still.largest, still.n_sample) == (SMALLEST_BAND, 0.0, 50)
+    with pytest.raises(InputError, match="at least one composition"):
+        measure_band(Scripted(), SPACE, dense, n_sample=0)
+
+
+@pytest.fixture(scope="module")
+def predictor() -> Predictor:
+    widths = [96, 64, 32, 1]
+    torch.manual_seed(3)
+    member = {k: v.numpy() for k, v in ElemNet(widths=tuple(widths)).state_dict().items()}
+    correction = np.zeros(86)
+    correction[7] = 0.66
+    return Predictor(
+        {"name": "elemnet", "parameters": {"widths": widths}},
+        {"mean": [-0.5], "std": [0.9]},
+        [member],
+        reference_correction=correction,
+        batch_size=64,
+    )
+
+
+def test_a_real_network_in_three_precisions(predictor: Predictor) -> None:
+    index = np.arange(0, len(SPACE), 3)
+    compositions = SPACE.unrank(index)
+    fractions = composition_fractions(compositions.elements, compositions.counts).astype(np.float32)
+    single, _ = predictor.predict(fractions)
+    double, reduced = predictor.precise(fractions), predictor.sieve(fractions)
+    assert np.abs(single - double).max() < UNDECIDED / 4
+    assert 1e-5 < np.abs(reduced - double).max() < 0.05
+    measured = measure_band(predictor, SPACE, composition_fractions)
+    assert measured.largest < measured.width < 0.1
+    others = np.zeros(len(fractions))
+    for threshold in np.quantile(single, [0.0, 0.01, 0.2, 0.5, 1.0], method="lower"):
+        plain = decide(predictor, fractions, others, float(threshold))
+        fast = decide(predictor, fractions, others, float(threshold), measured)
+        assert plain.rows.tolist() == fast.rows.tolist()
+        assert plain.prediction.tobytes() == fast.prediction.tobytes()  # whatever rows came with them
+        assert plain.n_precise >= 1
+
+
+def test_a_network_without_a_reduced_form_says_so() -> None:
+    class Sum(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x.sum(dim=1, keepdim=True)
+
+    from models.inference import precise_function, reduced_function
+
+    with pytest.raises(InputError, match="screen with precision fp32"):
+        reduced_function(Sum(), 0.0, 1.0, 8)
+    assert precise_function(Sum(), 1.0, 2.0)(torch.ones(3, 2, dtype=torch.float64)).tolist() == [5.0, 5.0, 5.0]

@@ -7,6 +7,7 @@ from prefect import flow
 from flows.parameters import ScreenFlowParameters
 from flows.run import on_cluster, store_root
 from storage.artifact import ArtifactRef
+from tasks.calibrate import calibrate
 from tasks.inputs import resolve_compounds, resolve_model, resolve_phases
 from tasks.merge import merge_candidates
 from tasks.precision import measure_precision
@@ -22,7 +23,7 @@ def screen(parameters: ScreenFlowParameters) -> ArtifactRef:
 
 @flow(name="screen-stages")
 def screen_stages(parameters: ScreenFlowParameters) -> ArtifactRef:
-    """Run the stages: 1. find the inputs. 2. Screen block by block. 3. Merge, strictly."""
+    """Run the stages: 1. find the inputs. 2. Screen block by block. 3. Calibrate. 4. Merge, strictly."""
     p, root = parameters, store_root(parameters.store)
     network = resolve_model.submit(root, p.model).result()
     phases = resolve_phases.submit(root, p.phases).result()
@@ -32,5 +33,6 @@ def screen_stages(parameters: ScreenFlowParameters) -> ArtifactRef:
         screen_block.submit(root, network, phases, precision, p.screening, block)
         for block in plan_blocks(p.screening, p.block_size)
     ]
+    calibration = calibrate.submit(root, network, phases).result()
     parts = [block.result() for block in blocks]
-    return merge_candidates.submit(root, parts, network, phases, precision, None, known, p.screening).result()
+    return merge_candidates.submit(root, parts, network, phases, precision, calibration, known, p.screening).result()

@@ -15,7 +15,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from models import hull_walk
+from models import hull_quaternary, hull_walk
 from models.errors import InputError
 from models.facets import lower_facets
 from models.phase_table import MAX_ENUMERATED_ARITY, PhaseTable, SparseCompositions, sparse, system_keys
@@ -262,7 +262,8 @@ class PhaseHull:
             capacity = int((stops - starts).sum(axis=1).max())
             order = _walking_order(targets.tobytes(), len(targets))
             ordered = np.empty_like(out)
-            failed = hull_walk.walk_block(
+            walk_block = hull_quaternary.walk_block if systems.shape[1] == 4 else hull_walk.walk_block
+            failed = walk_block(
                 starts, stops, positions, sizes, self.stable.compositions.fractions, self.stable.energies,
                 capacity, targets[order], ordered,
             )  # fmt: skip

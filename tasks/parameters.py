@@ -180,6 +180,7 @@ class SpaceParameters(Parameters):
     """A composition space: every A_w B_x (C_y (D_z)) of the elements with w+x+y+z at most `max_atoms`."""
 
     elements: tuple[str, ...] | None = Field(None, description="elements to combine; empty: all 86")
+    excluded: tuple[str, ...] = Field((), description="elements that no composition contains")
     required: tuple[str, ...] = Field((), description="elements that every composition contains")
     arities: tuple[int, ...] = Field((2, 3), description="numbers of elements per composition")
     max_atoms: int = Field(10, ge=2, le=24, description="atoms per formula unit at most")

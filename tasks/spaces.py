@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pydantic import Field
 
+from models.elements import ELEMENTS
+from models.errors import InputError
 from models.space import CompositionSpace
 from tasks.parameters import Parameters, ScreenParameters, SpaceParameters
 
@@ -18,9 +20,15 @@ class Block(Parameters):
 
 def composition_space(parameters: SpaceParameters) -> CompositionSpace:
     """Return the space that the parameters describe."""
-    options = {} if parameters.elements is None else {"elements": parameters.elements}
+    unknown = sorted(set(parameters.excluded) - set(ELEMENTS))
+    if unknown:
+        raise InputError(f"element {unknown[0]} is outside the 86 elements of the space, so it needs no excluding")
+    chosen = parameters.elements or ELEMENTS
     return CompositionSpace(
-        arities=parameters.arities, max_atoms=parameters.max_atoms, required=parameters.required, **options
+        elements=tuple(element for element in chosen if element not in parameters.excluded),
+        arities=parameters.arities,
+        max_atoms=parameters.max_atoms,
+        required=parameters.required,
     )
 
 

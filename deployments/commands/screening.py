@@ -46,6 +46,7 @@ def screen_command(
     model: Annotated[str, typer.Option("--model", help="Model: artifact folder or key (prefix).")],
     phases: Annotated[str, typer.Option("--phases", help="Known phases: starter, file, artifact folder or key.")],
     elements: Annotated[str | None, typer.Option(help="Elements to combine: Li,La,Zr,O. Default: all 86.")] = None,
+    exclude: Annotated[str | None, typer.Option(help="Elements that no composition contains: U,Pu,Hg.")] = None,
     required: Annotated[str | None, typer.Option(help="Elements that every composition contains.")] = None,
     arity: Annotated[str, typer.Option(help="Numbers of elements: 2,3,4.")] = "2,3",
     max_atoms: Annotated[int, typer.Option(help="Atoms per formula unit at most.")] = 10,
@@ -63,7 +64,11 @@ def screen_command(
     except ValueError:
         raise InputError(f"--arity takes numbers, for example 2,3,4; got '{arity}'") from None
     space = SpaceParameters(
-        elements=_split(elements) or None, required=_split(required), arities=arities, max_atoms=max_atoms
+        elements=_split(elements) or None,
+        excluded=_split(exclude),
+        required=_split(required),
+        arities=arities,
+        max_atoms=max_atoms,
     )
     screening = ScreenParameters.model_validate(
         {"spaces": (space,), "threshold": threshold, "precision": precision, "allow_mixed_scheme": allow_mixed}

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.optimize import linprog
 
+from models import hull_quaternary, hull_walk
 from models.elements import ELEMENT_INDEX
 from models.errors import InputError
 from models.formula import parse_many
@@ -236,3 +237,21 @@ def test_refuses_bad_systems(system: list[int]) -> None:
         hull.energy_block(np.array([[0, 1]]), np.full((1, 3), 1 / 3))
     with pytest.raises(InputError, match="shape"):
         hull.energy_many(np.eye(4))
+
+
+@settings(max_examples=60)
+@given(st.integers(0, 2**32 - 1), st.integers(0, 12), st.booleans())
+def test_the_unrolled_walk_has_the_bits_of_the_general_one(seed: int, n: int, tied: bool) -> None:
+    """Quaternary systems, with flat and tied energies too."""
+    rng = np.random.default_rng(seed)
+    counts = rng.integers(0, 4, (n, 4))
+    counts[counts.sum(axis=1) == 0] = 1
+    fractions = counts / counts.sum(axis=1, keepdims=True)
+    energies = rng.choice([-0.4, -0.2, 0.0], n) if tied else rng.normal(-0.5, 0.4, n)
+    targets = rng.dirichlet(np.ones(4), 30)
+    ranges = (np.array([[0]]), np.array([[n]]), np.arange(4)[None], np.array([4]), fractions, energies, max(n, 1))
+    general, unrolled = np.full((1, 30), np.nan), np.full((1, 30), np.nan)
+    assert hull_walk.walk_block(*ranges, targets, general) == -1
+    assert hull_quaternary.walk_block(*ranges, targets, unrolled) == -1
+    assert np.abs(unrolled - general).max() < 1e-12
+    assert (unrolled <= 1e-12).all()

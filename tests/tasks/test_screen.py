@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from models.errors import InputError
 from models.formula import parse_many
 from models.stability import probability_stable
 from storage.artifact import ArtifactRef
@@ -64,6 +65,14 @@ def test_blocks_cover_the_spaces(stages: Any) -> None:
         assert mine[-1].stop == len(composition_space(space))
         assert all(block.stop - block.start <= 60 for block in mine)
     assert len(blocks) > 4
+
+
+def test_excluded_elements_leave_the_space() -> None:
+    space = composition_space(SpaceParameters(elements=("Li", "Na", "O", "F"), excluded=("Na",), arities=(2,)))
+    assert space == composition_space(SpaceParameters(elements=("Li", "O", "F"), arities=(2,)))
+    assert len(composition_space(SpaceParameters(excluded=("U", "Pu"), arities=(2,))).elements) == 84
+    with pytest.raises(InputError, match="element He is outside the 86 elements"):
+        composition_space(SpaceParameters(excluded=("He",)))
 
 
 def test_the_cut_is_no_part_of_the_result(stages: Any, candidates: ArtifactRef, tmp_path: Path) -> None:

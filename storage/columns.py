@@ -68,6 +68,10 @@ _MODULI_ERRORS = [
     _text("moduli_source", "stated (by the source) or predicted (by a model)"),
 ]
 _MIXED = _flag("mixed_scheme", "true when energies of two schemes were compared on request", null=True)
+_DOUBTS = [
+    _flag("hull_incomplete", "its chemical system has compositions known without an energy"),
+    _flag("out_of_domain", "it has an element with fewer than 100 training rows"),
+]
 _ABOVE_HULL = _f64("energy_above_hull", EV, "energy minus the hull of all phases; below 0 only for a prediction")
 
 TABLES: dict[str, tuple[int, list[pa.Field]]] = {
@@ -190,7 +194,7 @@ TABLES: dict[str, tuple[int, list[pa.Field]]] = {
         ],
     ),
     "candidates": (
-        1,
+        2,
         [
             _field("index", pa.int64(), NONE, "number of the composition in its composition space"),
             _FORMULA,
@@ -203,9 +207,39 @@ TABLES: dict[str, tuple[int, list[pa.Field]]] = {
             _f64("decomposition_energy", EV, "predicted energy minus the hull of all other compositions"),
             _f64("probability_stable", NONE, "calibrated probability of lying on or below the hull", null=True),
             _flag("known", "the composition is among the known phases or formulas: a rediscovery"),
-            _flag("hull_incomplete", "its chemical system has compositions known without an energy"),
-            _flag("out_of_domain", "it has an element with fewer than 100 training rows"),
+            *_DOUBTS,
+            _flag("charge_neutral", "integer oxidation states can balance; null: the rule does not apply", null=True),
+            _text("novelty", "how near the nearest known composition is: exact, within_1_percent, ... or new"),
+            _f64("nearest_known", NONE, "distance to it, of atomic fractions; null: further than 0.1", null=True),
             _MIXED,
+        ],
+    ),
+    "categories": (
+        1,
+        [
+            _text("category", "category of compounds; all of them in the first rows"),
+            _field("arity", pa.int8(), NONE, "number of elements"),
+            _i32("systems", "chemical systems with a candidate"),
+            _i32("compositions", "candidates"),
+            _i32("compositions_known", "candidates that are known"),
+            _i32("compositions_hull_incomplete", "candidates of systems with an incomplete hull"),
+            _i32("compositions_out_of_domain", "candidates with an element out of domain"),
+            _i32("systems_after", "chemical systems with a candidate that has none of these flags"),
+            _i32("compositions_after", "candidates without any of these flags"),
+        ],
+    ),
+    "best_per_system": (
+        1,
+        [
+            _field("index", pa.int64(), NONE, "number of the best composition in its composition space"),
+            _FORMULA,
+            _CHEMSYS,
+            _field("arity", pa.int8(), NONE, "number of elements"),
+            _i32("n_candidates", "candidates of the chemical system"),
+            _f64("decomposition_energy", EV, "lowest of the system: prediction minus the hull of all others"),
+            _f64("probability_stable", NONE, "calibrated probability of lying on or below the hull", null=True),
+            _flag("known", "the composition is among the known phases or formulas: a rediscovery"),
+            *_DOUBTS,
         ],
     ),
     "candidates_part": (

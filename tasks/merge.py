@@ -15,6 +15,7 @@ from models.stability import probability_stable
 from storage.artifact import ArtifactRef, ArtifactRequest
 from storage.errors import ForeignPart
 from storage.store import ArtifactStore, ArtifactWriter
+from tasks.candidate_columns import best_of, categories_of, unbalanced, with_charge_balance, with_novelty
 from tasks.parameters import ScreenParameters
 from tasks.spaces import composition_space, full_space
 from tasks.stage import build, stage
@@ -70,9 +71,27 @@ def _write(
             "two of the screen's spaces share compositions; make their arities or elements exclude each other"
         )
     table = _with_flags(table, store, inputs)
+    compositions = full_space(parameters).unrank(index)
+    table = with_charge_balance(table, compositions)
+    failed, removed = unbalanced(table, compositions)
+    counts |= removed
+    if parameters.charge_balance == "filter":
+        table, index = table.filter(pa.array(~failed)), index[~failed]
+        compositions = full_space(parameters).unrank(index)
+    table = with_novelty(table, compositions, _listed(store, inputs))
     writer.write_table("candidates", table, "candidates")
+    writer.write_table("categories", categories_of(table, compositions), "categories")
+    writer.write_table("best_per_system", best_of(table, compositions), "best_per_system")
     for name, value in (counts | candidate_counts(table)).items():
         writer.count(name, value)
+
+
+def _listed(store: ArtifactStore, inputs: dict[str, ArtifactRef]) -> list[str]:
+    """Return the formulas of all known compositions, those without an energy too."""
+    formulas: list[str] = store.read_table(inputs["phases"], columns=["formula"]).column("formula").to_pylist()
+    if "known" in inputs:
+        formulas += store.read_table(inputs["known"], columns=["formula"]).column("formula").to_pylist()
+    return formulas
 
 
 def check_parts(

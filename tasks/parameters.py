@@ -200,6 +200,11 @@ class ScreenParameters(Parameters):
         False, description="go on although network and phases are of different energy schemes"
     )
     min_training_rows: int = Field(100, ge=0, description="an element with fewer training rows is out of domain")
+    charge_balance: Literal["column", "filter"] = Field(
+        "column",
+        description="column: say which candidates integer oxidation states can balance; filter: keep only those, and "
+        "the ones without a typical non-metal, where the rule does not apply",
+    )
     precision: Literal["fp32", "fast"] = Field(
         "fp32",
         description="fast: bf16 first, fp32 for what lies near or below the threshold; the same candidates, about "

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from models.charge_balance import is_neutral
 from models.errors import InputError
 from models.formula import parse_many
 from models.stability import probability_stable
@@ -33,6 +34,12 @@ def parts_of(
         stages.run(screen_block, stages.network, stages.phases, precision, parameters, block)
         for block in plan_blocks(parameters, size)
     ]
+
+
+def single(formula: str) -> tuple[np.ndarray, np.ndarray]:
+    """Elements and amounts of one formula."""
+    parsed = parse_many([formula])
+    return parsed.elements, parsed.amounts
 
 
 def merge(
@@ -121,6 +128,43 @@ def test_a_part_of_another_precision_is_refused(stages: Any, parts: list[Artifac
     foreign = stages.run(screen_block, stages.network, stages.phases, precision, fast, plan_blocks(fast, 60)[0])
     with pytest.raises(ForeignPart, match="belongs to another screen"):
         merge_fresh(stages, [foreign, *parts[1:]], tmp_path)
+
+
+def test_charge_balance_as_a_column_and_as_a_filter(stages: Any, candidates: ArtifactRef) -> None:
+    table = stages.store.read_table(candidates).to_pandas().set_index("formula")
+    balance = table["charge_neutral"]
+    for name, neutral in balance.dropna().items():
+        assert neutral == bool(is_neutral(*single(str(name)))[0])
+    assert 0 < (balance == False).sum() < len(table)  # noqa: E712 - null is neither
+    strict = stages.screening.model_copy(update={"charge_balance": "filter"})
+    kept = merge(stages, parts_of(stages, strict, 60), strict, stages.known)
+    names = stages.store.read_table(kept).column("formula").to_pylist()
+    assert sorted(names) == sorted(table.index[balance != False])  # noqa: E712
+    counts = stages.counts(kept)
+    assert counts["unbalanced"] == len(table) - len(names)
+    assert counts["unbalanced"] == sum(n for name, n in counts.items() if name.startswith("unbalanced_"))
+
+
+def test_novelty_against_everything_known(stages: Any, candidates: ArtifactRef) -> None:
+    table = stages.store.read_table(candidates).to_pandas()
+    assert (table["novelty"] == "exact").tolist() == table["known"].tolist()
+    assert (table.loc[table["novelty"] == "exact", "nearest_known"] < 1e-6).all()
+    assert table.loc[table["novelty"] == "new", "nearest_known"].isna().all()
+
+
+def test_categories_and_the_best_of_each_system(stages: Any, candidates: ArtifactRef) -> None:
+    table = stages.store.read_table(candidates).to_pandas()
+    best = stages.store.read_table(candidates, "best_per_system").to_pandas()
+    lowest = table.sort_values("decomposition_energy", kind="stable").drop_duplicates("chemsys")
+    assert sorted(best["formula"]) == sorted(lowest["formula"])
+    assert best["decomposition_energy"].is_monotonic_increasing
+    assert best["n_candidates"].sum() == len(table)
+    categories = stages.store.read_table(candidates, "categories").to_pandas()
+    every = categories[categories["category"] == categories["category"].iloc[0]]
+    assert every["compositions"].sum() == len(table)
+    assert every["systems"].sum() == table["chemsys"].nunique()
+    clean = ~(table["known"] | table["hull_incomplete"] | table["out_of_domain"])
+    assert every["compositions_after"].sum() == clean.sum()
 
 
 def test_counts_add_up(stages: Any, candidates: ArtifactRef) -> None:

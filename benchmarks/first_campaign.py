@@ -1,7 +1,7 @@
 """Headline numbers of the first campaign on real data, from its artifacts, into docs/first-campaign.md.
 
 ELEMSCREEN_REFERENCE_DATA=... elemscreen campaign run benchmarks/campaigns/first-campaign.yaml --store STORE
-python -m benchmarks.first_campaign STORE
+python -m benchmarks.first_campaign STORE ["what the machine did besides"]
 """
 
 from __future__ import annotations
@@ -98,10 +98,9 @@ def ranking(store: ArtifactStore, made: dict[str, ArtifactRef]) -> str:
 
 
 def times(store: ArtifactStore, made: dict[str, ArtifactRef]) -> str:
-    rows, total = [], 0.0
+    rows = []
     for role, ref in made.items():
         seconds = store.run_record(ref)["seconds"]
-        total += seconds
         rows.append((role, f"{seconds:,.0f}"))
     parts = [store.run_record(store.resolve(row.key)) for row in catalog(store, "candidates_part")]
     rows.append((f"screen, {len(parts)} blocks", f"{sum(part['seconds'] for part in parts):,.0f} core-seconds"))
@@ -124,8 +123,8 @@ def references(store: ArtifactStore, made: dict[str, ArtifactRef]) -> str:
     return table(rows, ("element", "release", "correction [eV/atom]", "measured shift", "compounds"))
 
 
-def main(root: str) -> None:
-    """Write the page."""
+def main(root: str, note: str = "") -> None:
+    """Write the page; the note tells what the machine did besides."""
     store = ArtifactStore(root)
     made = newest_report(store)
     card, _ = read_model(made["network"])
@@ -188,7 +187,7 @@ CGCNN on {moduli.split["train"]:,} crystals, measured on {moduli.split["calibrat
 ## Time
 
 Seconds from each stage's start to its end, on two cores that also ran other work at the time; the whole took
-{wall(store, made)} minutes from the first stage's start to the report.
+{wall(store, made)} minutes from the first stage's start to the report. {note}
 
 {times(store, made)}
 """
@@ -198,4 +197,4 @@ Seconds from each stage's start to its end, on two cores that also ran other wor
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:3])

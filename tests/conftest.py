@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 import yaml
 from hypothesis import HealthCheck, settings
+
 from reliability import record
 
 pytest_plugins = ["loopback.fixtures"]

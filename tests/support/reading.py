@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+
 from loopback.mp_server import API_KEY
 from loopback.records import Compound
-
 from storage.pages import PageFolder
 from storage.parquet import parquet_bytes
 from tasks.compounds import Compounds, Provenance, compounds

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from typing import Any
 
 from loopback.serving import Handler, Server
-
 from storage.scheme import EnergyScheme
 from tasks.sources.ledger import PageFacts
 from tasks.sources.service import RawRow

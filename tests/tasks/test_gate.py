@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from prefect import flow, get_client, task
+from prefect.task_runners import ThreadPoolTaskRunner
+
 from loopback.fault_proxy import FaultProxy
 from loopback.oqmd_server import OQMDServer
 from loopback.records import Compound
-from prefect import flow, get_client, task
-from prefect.task_runners import ThreadPoolTaskRunner
 from reading import SWIFT, source_parameters
-
 from storage.pages import PageFolder
 from tasks.gate import service_gate
 from tasks.sources.catalog import open_service

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from loopback.fault_proxy import FaultProxy
 from loopback.faults import Fault, Schedule
 from loopback.mp_server import MPServer
@@ -19,7 +20,6 @@ from loopback.oqmd_server import OQMDServer
 from loopback.records import Compound, duplicates
 from reading import raw_rows, read, reasons, source_parameters, table_bytes, taken, usable
 from reliability import record
-
 from tasks.sources.errors import SourceError
 
 Proxy = Callable[..., FaultProxy]

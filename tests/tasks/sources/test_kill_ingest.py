@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from loopback.fault_proxy import FaultProxy
 from loopback.mp_server import API_KEY, MPServer
 from loopback.optimade_server import OptimadeServer
@@ -20,7 +21,6 @@ from loopback.oqmd_server import OQMDServer
 from loopback.records import Compound
 from reading import source_parameters
 from reliability import record
-
 from storage.store import ArtifactStore
 from tasks.ingest import ingest
 from tasks.parameters import ServiceParameters

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 import pytest
 import requests
+
 from loopback.fault_proxy import FaultProxy
 from loopback.faults import LOUD, SILENT, Fault, Schedule
 from loopback.mp_server import MPServer

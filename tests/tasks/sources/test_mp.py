@@ -10,15 +10,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from loopback.fault_proxy import FaultProxy
 from loopback.faults import LOUD, Fault, Schedule
 from loopback.mp_server import API_KEY, THERMO_TYPES, MPServer
 from loopback.records import Compound
 from loopback.wire import MP_DATABASE_VERSION, mp_elasticity, mp_id, structure_dict
-from reading import SWIFT, columns_of, raw_rows, read, reasons, source_parameters, taken, usable
-
 from models.errors import InputError
 from models.structures import parse_structure
+from reading import SWIFT, columns_of, raw_rows, read, reasons, source_parameters, taken, usable
 from storage.pages import PageFolder
 from tasks.compounds import Compounds
 from tasks.sources.catalog import open_service

@@ -12,14 +12,14 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 from deltalake import write_deltalake
+
 from loopback.fault_proxy import FaultProxy
 from loopback.faults import Fault, Schedule
 from loopback.mp_server import API_KEY, MPServer
 from loopback.records import Compound, compounds
 from loopback.wire import MP_DATABASE_VERSION, mp_id, mp_summary
-from reading import SWIFT, source_parameters, table_bytes, taken
-
 from models.errors import InputError
+from reading import SWIFT, source_parameters, table_bytes, taken
 from storage.pages import PageFolder
 from tasks.compounds import Compounds, Provenance
 from tasks.sources.catalog import open_service

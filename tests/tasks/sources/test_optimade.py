@@ -11,16 +11,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from loopback import fault_proxy as fault_proxy_module
 from loopback.fault_proxy import FaultProxy
 from loopback.optimade_server import OptimadeServer
 from loopback.records import Compound
 from loopback.wire import optimade_structure
-from reading import OUTSIDE, SWIFT, columns_of, raw_rows, read, reasons, source_parameters, taken, usable
-from scripted import Answer, ScriptedServer
-
 from models.errors import InputError
 from models.structures import parse_structure
+from reading import OUTSIDE, SWIFT, columns_of, raw_rows, read, reasons, source_parameters, taken, usable
+from scripted import Answer, ScriptedServer
 from storage.pages import PageFolder
 from tasks.compounds import Compounds, Provenance
 from tasks.parameters import QueryParameters

@@ -10,14 +10,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from loopback.fault_proxy import FaultProxy
 from loopback.oqmd_server import OQMDServer
 from loopback.records import Compound, duplicates
 from loopback.wire import oqmd_row
-from reading import OUTSIDE, columns_of, read, reasons, source_parameters, taken, usable
-
 from models.errors import InputError
 from models.structures import parse_structure
+from reading import OUTSIDE, columns_of, read, reasons, source_parameters, taken, usable
 from storage.pages import PageFolder
 from tasks.compounds import Compounds, Provenance
 from tasks.sources.catalog import open_service

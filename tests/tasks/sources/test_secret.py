@@ -14,16 +14,16 @@ import cloudpickle
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from loopback.fault_proxy import FaultProxy
-from loopback.faults import Fault, Schedule
-from loopback.mp_server import MPServer
-from loopback.records import Compound
 from prefect import get_client
 from prefect.blocks.system import Secret
 from prefect.settings import PREFECT_LOGGING_LEVEL, temporary_settings
 
 from flows.ingest import ingest
 from flows.parameters import IngestParameters
+from loopback.fault_proxy import FaultProxy
+from loopback.faults import Fault, Schedule
+from loopback.mp_server import MPServer
+from loopback.records import Compound
 from models.errors import InputError
 from storage.pages import PageFolder
 from storage.store import ArtifactStore

@@ -15,9 +15,9 @@ import pytest
 import requests
 from hypothesis import given
 from hypothesis import strategies as st
-from scripted import ListService, ScriptedServer, page
 
 from models.errors import InputError
+from scripted import ListService, ScriptedServer, page
 from storage.pages import PageFolder
 from tasks.sources.errors import SourceError
 from tasks.sources.ledger import Ledger

@@ -10,7 +10,8 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check -qq install -c constrain
 # a moved folder or another Python makes the environment stale, and pip cannot mend that
 HOME_OF_VENV := $(CURDIR) $(shell $(PYTHON) --version 2>&1)
 FRESH := $(if $(filter-out $(HOME_OF_VENV),$(shell cat $(VENV)/.made-for 2>/dev/null || echo none)),force)
-PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile
+# files in their order: the longest are not the smallest, which xdist would leave for the end
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 .PHONY: demo test lint format soak bench starter-set clean constraints force
 

@@ -1,6 +1,6 @@
 """What the long proofs proved, from the lines that `make soak` left, into docs/reliability.md.
 
-python -m benchmarks.reliability build/reliability.jsonl
+python -m benchmarks.reliability build/reliability.jsonl ["where the lines come from"]
 """
 
 from __future__ import annotations
@@ -52,12 +52,12 @@ def kills(lines: list[dict[str, Any]]) -> str:
     return table(("source", "kills", "same artifact", "pages", "pages asked for twice (under way at the kill)"), rows)
 
 
-def main(path: Path) -> None:
-    """Write the tables."""
+def main(path: Path, note: str = "Written by `make soak`.") -> None:
+    """Write the tables; the note tells where the lines come from, when not from one run."""
     lines = [json.loads(line) for line in path.read_text().splitlines()]
     tests = [line for line in lines if "test" in line]
     parts = [
-        f"# Long proofs\n\nWritten by `make soak`.\n\n{dt.datetime.now(dt.UTC):%Y-%m-%d}, {machine()}\n",
+        f"# Long proofs\n\n{note}\n\n{dt.datetime.now(dt.UTC):%Y-%m-%d}, {machine()}\n",
         proofs(tests),
     ]
     sections = (
@@ -74,4 +74,4 @@ def main(path: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), *sys.argv[2:3])

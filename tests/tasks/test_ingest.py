@@ -257,8 +257,14 @@ _FILES: dict[str, dict[str, Any]] = {
 }
 
 
+#: thousands of crystals each, 20 s and more
+_LONG = ("elastic_binaries", "lithium_structures")
+
+
 @pytest.mark.reference_data
-@pytest.mark.parametrize("name", sorted(_FILES))
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=[pytest.mark.soak] if n in _LONG else []) for n in sorted(_FILES)]
+)
 def test_every_row_of_the_reference_files_is_accounted_for(
     store: ArtifactStore, reference_data: Path, name: str
 ) -> None:

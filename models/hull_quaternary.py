@@ -32,7 +32,7 @@ def _pivot(tableau, basis, row, column, width):  # type: ignore[no-untyped-def]
     basis[row] = column
 
 
-@numba.njit(cache=True, nogil=True)  # pragma: no cover - compiled, so never traced
+@numba.njit(cache=True, nogil=True, inline="always")  # pragma: no cover - compiled, so never traced
 def _product(tableau, row, target):  # type: ignore[no-untyped-def]
     """Multiply a row of the inverse with the target; of the row of costs that is minus the energy at the target."""
     return (
@@ -83,34 +83,12 @@ def _start(points, energies, n, target, tableau, basis):  # type: ignore[no-unty
 
 
 @numba.njit(cache=True, nogil=True)  # pragma: no cover - compiled, so never traced
-def _cross(tableau, basis, width, target, careful):  # type: ignore[no-untyped-def]
-    """One dual simplex step. 0: already on the facet, 1: stepped, -1: no ridge to cross (rounding)."""
-    leaving, lowest = -1, -INFEASIBLE
-    for r in range(ARITY):
-        amount = _product(tableau, r, target)
-        if careful:
-            if amount < -INFEASIBLE and (leaving < 0 or basis[r] < basis[leaving]):
-                leaving = r
-        elif amount < lowest:
-            leaving, lowest = r, amount
-    if leaving < 0:
-        return 0
-    entering, ratio, size = -1, np.inf, 0.0
-    for j in range(width):
-        entry = -tableau[leaving, j]
-        if entry > PIVOT:
-            quotient = max(tableau[ARITY, j], 0.0) / entry
-            if quotient < ratio or (quotient == ratio and not careful and entry > size):
-                entering, ratio, size = j, quotient, entry
-    if entering < 0:
-        return -1
-    _pivot(tableau, basis, leaving, entering, width)
-    return 1
-
-
-@numba.njit(cache=True, nogil=True)  # pragma: no cover - compiled, so never traced
 def _walk(points, energies, n, targets, out, tableau, basis):  # type: ignore[no-untyped-def]
-    """Hull energies of one system at many compositions; False when a programme did not end."""
+    """Hull energies of one system at many compositions; False when a programme did not end.
+
+    The dual simplex step is written out here: as a function of its own it costs a fifth of the speed.
+    """
+    width = n + ARITY
     steps = FRESH + 1
     for t in range(targets.shape[0]):
         target = (targets[t, 0], targets[t, 1], targets[t, 2], targets[t, 3])
@@ -122,12 +100,30 @@ def _walk(points, energies, n, targets, out, tableau, basis):  # type: ignore[no
                     return False
                 steps = 0
                 break
-            state = _cross(tableau, basis, n + ARITY, target, tries > CALM)
-            if state == 0:
-                break
+            careful = tries > CALM
+            leaving, lowest = -1, -INFEASIBLE
+            for r in range(ARITY):
+                amount = _product(tableau, r, target)
+                if amount < -INFEASIBLE:
+                    if careful:
+                        if leaving < 0 or basis[r] < basis[leaving]:
+                            leaving = r
+                    elif amount < lowest:
+                        leaving, lowest = r, amount
+            if leaving < 0:
+                break  # on the facet
+            entering, ratio, size = -1, np.inf, 0.0
+            for j in range(width):
+                entry = -tableau[leaving, j]
+                if entry > PIVOT:
+                    quotient = max(tableau[ARITY, j], 0.0) / entry
+                    if quotient < ratio or (quotient == ratio and not careful and entry > size):
+                        entering, ratio, size = j, quotient, entry
+            if entering >= 0:
+                _pivot(tableau, basis, leaving, entering, width)
             steps += 1
             tries += 1
-            fresh = state < 0 or tries > FRESH
+            fresh = entering < 0 or tries > FRESH  # no ridge to cross: rounding
         out[t] = -_product(tableau, ARITY, target)
     return True
 

@@ -123,6 +123,11 @@ def references(store: ArtifactStore, made: dict[str, ArtifactRef]) -> str:
     return table(rows, ("element", "release", "correction [eV/atom]", "measured shift", "compounds"))
 
 
+def measured(metrics: dict[str, Any], *names: str) -> list[tuple[Any, ...]]:
+    """One row per part of the data, or per target: its rows and errors."""
+    return [(part, f"{m['n']:,}", *(f"{m[name]:.4f}" for name in names)) for part, m in metrics.items()]
+
+
 def main(root: str, note: str = "") -> None:
     """Write the page; the note tells what the machine did besides."""
     store = ArtifactStore(root)
@@ -131,11 +136,8 @@ def main(root: str, note: str = "") -> None:
     moduli, _ = read_model(made["moduli_network"])
     manifest = store.manifest(made["candidates"])
     calibration = json.loads(store.read_bytes(made["calibration"], "calibration.json"))
-    metrics = [
-        (split, f"{m['n']:,}", f"{m['mae']:.4f}", f"{m['rmse']:.4f}", f"{m['r2']:.4f}")
-        for split, m in card.metrics.items()
-    ]
-    elastic = [(name, f"{m['n']:,}", f"{m['mae']:.4f}", f"{m['rmse']:.4f}") for name, m in moduli.metrics.items()]
+    metrics = measured(card.metrics, "mae", "rmse", "r2")
+    elastic = measured(moduli.metrics, "mae", "rmse")
     ranked = store.manifest(made["ranking"]).counts
     text = f"""# The first campaign
 

@@ -92,13 +92,14 @@ def decide(
     others: NDArray[np.float64],
     threshold: float,
     band: Band | None = None,
+    position: int = 0,
 ) -> Decision:
     """Return the rows whose predicted energy minus that of all other phases is at or below the threshold.
 
     Parameters
     ----------
     arithmetic
-        The network; a row's fp32 energy must not depend on the rows that come with it.
+        The network.
     fractions
         Compositions (n, n_features).
     others
@@ -107,10 +108,13 @@ def decide(
         eV/atom.
     band
         Of the sieve; None: every row is computed in fp32.
+    position
+        Place of the first row in the range that is cut, see `models.predictor.Predictor.predict`. After a sieve the
+        rows have no places of their own, which the sieve makes sure does not matter.
     """
     if band is None:
         rows = np.arange(len(fractions))
-        prediction, std = arithmetic.predict(fractions)
+        prediction, std = arithmetic.predict(fractions, position=position)
         n_again = 0
     else:
         quick = arithmetic.sieve(fractions).astype(np.float64) - others

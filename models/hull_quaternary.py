@@ -10,26 +10,10 @@ from __future__ import annotations
 import numba
 import numpy as np
 
-from models.hull_walk import CALM, COST, FRESH, INFEASIBLE, PATIENCE, PIVOT
+from models.hull_walk import CALM, COST, FRESH, INFEASIBLE, PATIENCE, PIVOT, pivot
 
 ARITY = 4
 """Elements of the systems; the columns of the tableau are the inverse of the basis, then the phases."""
-
-
-@numba.njit(cache=True, nogil=True)  # pragma: no cover - compiled, so never traced
-def _pivot(tableau, basis, row, column, width):  # type: ignore[no-untyped-def]
-    scale = 1.0 / tableau[row, column]
-    for j in range(width):
-        tableau[row, j] *= scale
-    tableau[row, column] = 1.0
-    for r in range(ARITY + 1):
-        if r != row:
-            factor = tableau[r, column]
-            if factor != 0.0:
-                for j in range(width):
-                    tableau[r, j] -= factor * tableau[row, j]
-                tableau[r, column] = 0.0
-    basis[row] = column
 
 
 @numba.njit(cache=True, nogil=True, inline="always")  # pragma: no cover - compiled, so never traced
@@ -78,7 +62,7 @@ def _start(points, energies, n, target, tableau, basis):  # type: ignore[no-unty
                     leaving, ratio = r, quotient
         if leaving < 0:
             return False
-        _pivot(tableau, basis, leaving, entering, width)
+        pivot(tableau, basis, leaving, entering, ARITY, width)
     return False
 
 
@@ -120,7 +104,7 @@ def _walk(points, energies, n, targets, out, tableau, basis):  # type: ignore[no
                     if quotient < ratio or (quotient == ratio and not careful and entry > size):
                         entering, ratio, size = j, quotient, entry
             if entering >= 0:
-                _pivot(tableau, basis, leaving, entering, width)
+                pivot(tableau, basis, leaving, entering, ARITY, width)
             steps += 1
             tries += 1
             fresh = entering < 0 or tries > FRESH  # no ridge to cross: rounding

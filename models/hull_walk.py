@@ -31,7 +31,8 @@ FRESH = 400
 
 
 @numba.njit(cache=True, nogil=True)  # pragma: no cover - compiled, so never traced
-def _pivot(tableau, basis, row, column, k, width):  # type: ignore[no-untyped-def]
+def pivot(tableau, basis, row, column, k, width):  # type: ignore[no-untyped-def]
+    """Exchange one phase of the basis: the column enters, the row leaves."""
     scale = 1.0 / tableau[row, column]
     for j in range(width):
         tableau[row, j] *= scale
@@ -94,7 +95,7 @@ def _start(points, energies, n, k, target, tableau, basis, x):  # type: ignore[n
                     leaving, ratio = r, quotient
         if leaving < 0:
             return False
-        _pivot(tableau, basis, leaving, entering, k, width)
+        pivot(tableau, basis, leaving, entering, k, width)
     return False
 
 
@@ -122,7 +123,7 @@ def _cross(tableau, basis, n, k, x, careful):  # type: ignore[no-untyped-def]
                 entering, ratio, size = j, quotient, entry
     if entering < 0:
         return -1
-    _pivot(tableau, basis, leaving, entering, k, n + k)
+    pivot(tableau, basis, leaving, entering, k, n + k)
     return 1
 
 

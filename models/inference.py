@@ -203,12 +203,25 @@ def _module_function(network: nn.Module, mean: float, std: float) -> BatchFuncti
     return run
 
 
+def place_free(function: BatchFunction, batch: int, n_features: int) -> bool:
+    """Whether rows get the same bits wherever in the batch they stand, on random compositions moved about."""
+    probe = _probe(batch, n_features)
+    with torch.inference_mode():
+        expected = function(probe)
+        return all(torch.equal(function(probe.roll(by, 0)), expected.roll(by, 0)) for by in (1, 7, batch // 2))
+
+
 def _deviation(fast: BatchFunction, reference: BatchFunction, batch: int, n_features: int) -> float:
-    """Largest difference on random compositions of four elements, relative to the largest output (at least 1)."""
-    generator = torch.Generator().manual_seed(0)
-    columns = torch.rand(batch, n_features, generator=generator).argsort(dim=1)[:, :4]
-    shares = torch.rand(columns.shape, generator=generator) + 0.1
-    probe = torch.zeros(batch, n_features).scatter_(1, columns, shares / shares.sum(dim=1, keepdim=True))
+    """Largest difference on random compositions, relative to the largest output (at least 1)."""
+    probe = _probe(batch, n_features)
     with torch.inference_mode():
         expected, got = reference(probe), fast(probe)
     return float((got - expected).abs().max() / expected.abs().max().clamp(min=1.0))
+
+
+def _probe(batch: int, n_features: int) -> Tensor:
+    """Return random compositions of four elements, (batch, n_features)."""
+    generator = torch.Generator().manual_seed(0)
+    columns = torch.rand(batch, n_features, generator=generator).argsort(dim=1)[:, :4]
+    shares = torch.rand(columns.shape, generator=generator) + 0.1
+    return torch.zeros(batch, n_features).scatter_(1, columns, shares / shares.sum(dim=1, keepdim=True))

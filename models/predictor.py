@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import nn
 
 from models.errors import InputError
-from models.inference import BatchFunction, batch_function, precise_function, reduced_function
+from models.inference import BatchFunction, batch_function, place_free, precise_function, reduced_function
 from models.registry import build
 from models.training_state import load_arrays
 
@@ -117,9 +117,15 @@ class Predictor:
         Raises
         ------
         InputError
-            For a network that has no reduced form.
+            For a network that has no reduced form, or where fp32 energies depend on a row's place in its batch: what
+            the sieve leaves could not be computed again with the same bits.
         """
         if self._reduced is None:
+            if not all(place_free(function, self.batch_size, self.n_features) for function in self._functions):
+                raise InputError(
+                    "The fast mode needs a matrix library that gives a row the same bits at any place of a batch: "
+                    "screen with precision fp32."
+                )
             mean, std = self._scale
             self._reduced = [reduced_function(network, mean, std, self.batch_size) for network in self._networks]
         x = self._checked(fractions)

@@ -196,7 +196,7 @@ def _screen_chunk(
     fractions = _joined([_block_fractions(block) for block in blocks], np.float32, (N_ELEMENTS,))
     # A phase on the hull holds its own composition down: taken out, its network prediction competes with the others.
     others = _joined([_block_hull(block, hull) for block in blocks], np.float64)
-    decision = decide(predictor, fractions, others, threshold, band)
+    decision = decide(predictor, fractions, others, threshold, band, start)
     rows = decision.rows
     survivors = space.unrank(rows + start)
     arity = np.count_nonzero(survivors.elements >= 0, axis=1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -106,6 +106,14 @@ def compounds(frame: pd.DataFrame, provenance: Provenance) -> Compounds:
     return Compounds(conform(table.take(pa.array(good, pa.int64())), "compounds"), rejected, int(merged.sum()))
 
 
+def raw_frame(rows: Iterable[dict[str, Any]]) -> pd.DataFrame:
+    """Return the rows of a database as a raw table, in the order of their names: it may list them in any."""
+    ordered = sorted(rows, key=lambda row: (len(str(row["material_id"])), str(row["material_id"])))  # mp-2, mp-10
+    names = dict.fromkeys(name for row in ordered for name in row)
+    frame = pd.DataFrame({name: [row.get(name) for row in ordered] for name in names}, dtype=object)
+    return frame if "formula" in frame.columns else frame.assign(formula=None)
+
+
 def _repeats(
     table: pa.Table, frame: pd.DataFrame, reasons: list[str | None], provenance: Provenance, named: bool
 ) -> NDArray[np.bool_]:
@@ -121,9 +129,9 @@ def _repeats(
         order = pd.DataFrame({"id": ids, "energy": energies}).iloc[rows].sort_values("energy", kind="stable")
         merged[order.index[order.duplicated("id")]] = True
         if "_same_as" in frame.columns:
-            kept = set(ids[sound & ~merged])
-            # a chain of duplicates ends at its first member, which repeats nobody that is there
-            merged |= sound & frame["_same_as"].isin(kept).to_numpy() & (frame["_same_as"] != ids).to_numpy()
+            there = np.flatnonzero(sound & ~merged)
+            twins = dict(zip(ids.iloc[there], frame["_same_as"].iloc[there], strict=True))
+            merged[[row for row in there if _first_of(ids.iloc[row], twins) != ids.iloc[row]]] = True
         return merged
     identifiers = ("material_id", "source_id")
     compared = [name for name in table.column_names if named or name not in identifiers]
@@ -141,6 +149,16 @@ def _repeats(
             if other != row:
                 reasons[row] = f"material_id {names[row]} occurs again with other values (first in row {other})"
     return merged
+
+
+def _first_of(name: str, twins: dict[str, Any]) -> str:
+    """Return the end of a chain of duplicates among the rows that are there; of a circle the smallest name."""
+    chain = [name]
+    while (twin := twins.get(chain[-1])) in twins:
+        if twin in chain:
+            return min(chain[chain.index(twin) :])
+        chain.append(twin)
+    return chain[-1]
 
 
 def _with_provenance(data: dict[str, Sequence[Any]], n_rows: int, provenance: Provenance) -> pa.Table:

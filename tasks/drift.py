@@ -30,21 +30,26 @@ _COLUMNS = [
 ]
 #: what tells two snapshots of one source apart, and is no part of what the source is
 _OF_A_SNAPSHOT = ("snapshot", "release")
+_LIMITS = DriftLimits()
 
 
 class DriftParameters(Parameters):
     """How much a snapshot may differ from the one before it."""
 
     on_drift: Literal["warn", "refuse"] = Field("warn", description="what happens when a limit is exceeded")
-    rows: float = Field(0.1, ge=0, description="change of the number of rows, relative")
-    filled: float = Field(0.05, ge=0, description="change of the share of rows that have a value")
-    extreme_energy: float = Field(1.0, ge=0, description="change of the lowest or highest energy or gap [eV/atom, eV]")
-    extreme_relative: float = Field(0.5, ge=0, description="change of other extremes, relative")
+    rows: float = Field(_LIMITS.rows, ge=0, description="change of the number of rows, relative")
+    filled: float = Field(_LIMITS.filled, ge=0, description="change of the share of rows that have a value")
+    extreme_energy: float = Field(
+        _LIMITS.extreme_energy, ge=0, description="change of an extreme energy [eV/atom] or gap [eV]"
+    )
+    extreme_relative: float = Field(_LIMITS.extreme_relative, ge=0, description="change of other extremes, relative")
     shared_energy: float = Field(
-        0.02, ge=0, description="median change of the energies of shared compositions [eV/atom]"
+        _LIMITS.shared_energy, ge=0, description="median change of the energies of shared compositions [eV/atom]"
     )
     reference: float = Field(
-        0.1, ge=0, description="change of an element's shift against its neighbours [eV per atom of the element]"
+        _LIMITS.reference,
+        ge=0,
+        description="change of an element's shift against its neighbours [eV per its atom]",
     )
 
 
@@ -130,19 +135,22 @@ def _write(
     previous: ArtifactRef | None,
     parameters: DriftParameters,
 ) -> None:
-    tables = [
-        None
-        if ref is None
-        else store.read_table(ref, columns=_COLUMNS).to_pandas().rename(columns={"source_version": "release"})
-        for ref in (compounds, previous)
-    ]
-    assert tables[0] is not None
+    current, earlier = _rows(store, compounds), None
     if previous is not None:
-        for table in tables:  # two snapshots of one database differ in their release by nature
-            if table is not None and table["release"].nunique() == 1:
-                table.drop(columns="release", inplace=True)
+        # two snapshots of one database differ in their release by nature
+        current, earlier = _without_release(current), _without_release(_rows(store, previous))
     limits = DriftLimits(**parameters.model_dump(exclude={"on_drift"}))
-    found = drift(tables[0], tables[1], limits)
+    found = drift(current, earlier, limits)
     writer.write_table("drift", pa.Table.from_pandas(found, preserve_index=False), "drift")
     writer.count("measured", len(found))
     writer.count("exceeded", int(found["exceeded"].sum()))
+
+
+def _rows(store: ArtifactStore, compounds: ArtifactRef) -> pd.DataFrame:
+    frame: pd.DataFrame = store.read_table(compounds, columns=_COLUMNS).to_pandas()
+    return frame.rename(columns={"source_version": "release"})
+
+
+def _without_release(frame: pd.DataFrame) -> pd.DataFrame:
+    """Leave the release away where all rows share one."""
+    return frame.drop(columns="release") if frame["release"].nunique() == 1 else frame

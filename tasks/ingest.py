@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Sequence
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from storage.pages import PageFolder
 from storage.scheme import EnergyScheme
 from storage.store import ArtifactStore, ArtifactWriter
 from storage.tables import write_whole
-from tasks.compounds import Compounds, Provenance, compounds
+from tasks.compounds import Compounds, Provenance, compounds, raw_frame
 from tasks.gate import service_gate
 from tasks.parameters import SourceParameters
 from tasks.progress import Progress
@@ -133,22 +132,16 @@ def _ingest_service(store: ArtifactStore, parameters: SourceParameters, day: str
     idle = Transport(service, PageFolder(store.scratch_root / "heartbeats"), Ledger(), patience)
     snapshot = service.snapshot(idle)
     request = service_request(parameters, service, snapshot)
-
     scheme = service.scheme(snapshot)
 
     def write(writer: ArtifactWriter) -> None:
         cache = parameters.service.cache
         if isinstance(service, MaterialsProject) and cache is not None and parameters.query.whole:
-            rows = sorted(read_collection(service, idle, cache, snapshot), key=_natural)
+            frame = raw_frame(read_collection(service, idle, cache, snapshot))
         else:
-            rows = _paged_rows(writer, service, store.scratch(request.key), parameters, patience)
-        provenance = Provenance(
-            scheme.source,
-            snapshot,
-            scheme.functional,
-            lowest_per_id=True,
-        )
-        _write(writer, service.name, len(rows), compounds(_frame(rows), provenance))
+            frame = _paged_rows(writer, service, store.scratch(request.key), parameters, patience)
+        provenance = Provenance(scheme.source, snapshot, scheme.functional, lowest_per_id=True)
+        _write(writer, service.name, len(frame), compounds(frame, provenance))
 
     return build(store.root, request, write)
 
@@ -198,8 +191,8 @@ def _patience(parameters: SourceParameters) -> Patience:
 
 def _paged_rows(
     writer: ArtifactWriter, service: Service, scratch: Path, parameters: SourceParameters, patience: Patience
-) -> list[dict[str, Any]]:
-    """Read all pages, those of an earlier run from its checkpoint; rows in the order of their names."""
+) -> pd.DataFrame:
+    """Read all pages, those of an earlier run from its checkpoint."""
     pages = PageFolder(scratch / "pages")
     note = {"description": _description(parameters), "day": parameters.query.as_of}
     write_whole(scratch / _NOTE, json.dumps(note).encode())
@@ -216,16 +209,4 @@ def _paged_rows(
     )
     addresses, counts = read_all(service, pages, patience, gate, on_page)
     writer.note("requests", counts)
-    return sorted(service.rows(documents(pages, addresses)), key=_natural)
-
-
-def _natural(row: dict[str, Any]) -> tuple[int, str]:
-    """Sort mp-2 before mp-10; a database may list its rows in any order."""
-    name = str(row["material_id"])
-    return len(name), name
-
-
-def _frame(rows: Sequence[dict[str, Any]]) -> pd.DataFrame:
-    names = list(dict.fromkeys(name for row in rows for name in row))
-    frame = pd.DataFrame({name: [row.get(name) for row in rows] for name in names}, dtype=object)
-    return frame if "formula" in frame.columns else frame.assign(formula=None)
+    return raw_frame(service.rows(documents(pages, addresses)))

@@ -148,3 +148,13 @@ def test_a_network_without_a_reduced_form_says_so() -> None:
     with pytest.raises(InputError, match="screen with precision fp32"):
         reduced_function(Sum(), 0.0, 1.0, 8)
     assert precise_function(Sum(), 1.0, 2.0)(torch.ones(3, 2, dtype=torch.float64)).tolist() == [5.0, 5.0, 5.0]
+
+
+def test_no_sieve_where_places_count(predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
+    def by_place(x: torch.Tensor) -> torch.Tensor:
+        return x.sum(dim=1) + torch.arange(len(x))
+
+    monkeypatch.setattr(predictor, "_functions", [by_place])
+    monkeypatch.setattr(predictor, "_reduced", None)
+    with pytest.raises(InputError, match="same bits at any place"):
+        predictor.sieve(np.zeros((2, 86), dtype=np.float32))

@@ -7,13 +7,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 from loopback.mp_server import API_KEY
 from loopback.records import Compound
 from storage.pages import PageFolder
 from storage.parquet import parquet_bytes
-from tasks.compounds import Compounds, Provenance, compounds
+from tasks.compounds import Compounds, Provenance, compounds, raw_frame
 from tasks.parameters import QueryParameters, ServiceParameters, SourceParameters
 from tasks.sources.catalog import open_service
 from tasks.sources.ledger import Ledger
@@ -56,15 +54,13 @@ def raw_rows(
     snapshot = service.snapshot(Transport(service, pages, Ledger(), patience))
     scheme = service.scheme(snapshot)
     addresses, counts = read_all(service, pages, patience)
-    rows = sorted(service.rows(documents(pages, addresses)), key=_natural)
+    rows = list(service.rows(documents(pages, addresses)))
     return rows, Provenance(scheme.source, snapshot, scheme.functional, lowest_per_id=True), counts
 
 
 def taken(rows: list[dict[str, Any]], provenance: Provenance) -> Compounds:
     """Return raw rows as `compounds`."""
-    names = list(dict.fromkeys(name for row in rows for name in row))
-    frame = pd.DataFrame({name: [row.get(name) for row in rows] for name in names}, dtype=object)
-    return compounds(frame if "formula" in frame.columns else frame.assign(formula=None), provenance)
+    return compounds(raw_frame(rows), provenance)
 
 
 def read(parameters: SourceParameters, folder: Path | None = None, patience: Patience = SWIFT) -> Compounds:
@@ -92,8 +88,3 @@ def usable(made: Iterable[Compound]) -> list[Compound]:
 def reasons(made: Compounds) -> dict[str, str]:
     """Return why rows were rejected, by their material_id."""
     return {str(row["material_id"]): str(row["reason"]) for row in made.rejected}
-
-
-def _natural(row: dict[str, Any]) -> tuple[int, str]:
-    name = str(row["material_id"])
-    return len(name), name

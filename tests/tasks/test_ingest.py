@@ -17,6 +17,7 @@ from storage.artifact import ArtifactRef
 from storage.errors import StoreError
 from storage.store import ArtifactStore
 from storage.tables import write_any
+from tasks.compounds import Provenance, compounds, raw_frame
 from tasks.ingest import ingest
 from tasks.parameters import SourceParameters
 from tasks.stage import reference
@@ -214,6 +215,14 @@ def test_rows_without_identifiers_are_merged_when_equal(store: ArtifactStore, tm
     table = store.read_table(ref)
     assert table.column("formula").to_pylist() == ["NaCl", "Li2O", "MgO", "Li2O"]  # the polymorph stays
     assert store.manifest(ref).counts["rows_merged"] == 2
+
+
+def test_duplicates_in_a_chain_or_a_circle_keep_one_row(store: ArtifactStore) -> None:
+    rows = [("a", "b"), ("b", "c"), ("c", None), ("x", "y"), ("y", "x"), ("z", "x"), ("s", "s"), ("t", "gone")]
+    frame = raw_frame({"material_id": name, "formula": "NaCl", "_same_as": twin} for name, twin in rows)
+    made = compounds(frame, Provenance("oqmd", "1", lowest_per_id=True))
+    assert made.table.column("material_id").to_pylist() == ["c", "s", "t", "x"]
+    assert made.n_merged == 4
 
 
 def test_formulas_by_identifier_from_another_table(store: ArtifactStore, tmp_path: Path) -> None:

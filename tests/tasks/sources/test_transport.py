@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import Mock, call
 
+import cloudpickle
 import pytest
 import requests
 from hypothesis import given
@@ -72,7 +72,7 @@ def failure(kind: type[Exception], server: ScriptedServer, pages: PageFolder, **
     with pytest.raises(kind) as caught:
         names(server, pages, **patience)
     assert "\n" not in str(caught.value)
-    assert KEY.encode() not in pickle.dumps((repr(caught.value), caught.value.args))
+    assert KEY.encode() not in cloudpickle.dumps((repr(caught.value), caught.value.args))
     return str(caught.value).replace(server.url, "HOST")
 
 

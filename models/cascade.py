@@ -1,8 +1,9 @@
 """Which compositions lie at or below a threshold: decided as exact arithmetic would, at the price of fast arithmetic.
 
-Three steps, each looking at fewer rows than the one before. A sieve in reduced precision drops what lies above the
-threshold by more than its errors; fp32 gives the energies of the rest; and where fp32 itself cannot tell (within
-0.01 meV of the threshold), float64 decides. The stored energies are always those of fp32, whatever the sieve was.
+Three steps, each looking at fewer rows than the one before. A sieve in reduced arithmetic (`models.sieve`) drops
+what lies above the threshold by more than its errors; fp32 gives the energies of the rest; and where fp32 itself
+cannot tell (within 0.01 meV of the threshold), float64 decides. The stored energies are always those of fp32,
+whatever the sieve was.
 """
 
 from __future__ import annotations
@@ -34,8 +35,8 @@ class Arithmetic(Protocol):
         """Mean and standard deviation over members in fp32 (n,), eV/atom."""
         ...
 
-    def sieve(self, fractions: NDArray[np.floating]) -> NDArray[np.float32]:
-        """Mean in reduced precision (n,), eV/atom."""
+    def sieve(self, fractions: NDArray[np.floating], kind: str) -> NDArray[np.float32]:
+        """Mean in reduced arithmetic of a kind (n,), eV/atom."""
         ...
 
     def precise(self, fractions: NDArray[np.floating]) -> NDArray[np.float64]:
@@ -45,16 +46,19 @@ class Arithmetic(Protocol):
 
 @dataclass(frozen=True)
 class Band:
-    """How far the sieve may be off.
+    """How far a sieve may be off.
 
     Attributes
     ----------
+    kind
+        Its arithmetic, see `models.sieve.SIEVES`.
     width
         Half width of the band around the threshold that is looked at again, eV/atom.
     n_sample, largest, mean
         Compositions it was measured on, and their largest and mean absolute deviation from fp32, eV/atom.
     """
 
+    kind: str
     width: float
     n_sample: int
     largest: float
@@ -117,7 +121,7 @@ def decide(
         prediction, std = arithmetic.predict(fractions, position=position)
         n_again = 0
     else:
-        quick = arithmetic.sieve(fractions).astype(np.float64) - others
+        quick = arithmetic.sieve(fractions, band.kind).astype(np.float64) - others
         rows = np.flatnonzero(quick <= threshold + band.width)
         prediction, std = arithmetic.predict(fractions[rows])
         n_again = len(rows)
@@ -140,6 +144,7 @@ def measure_band(
     arithmetic: Arithmetic,
     space: CompositionSpace,
     dense: Callable[[NDArray[np.int16], NDArray[np.int8]], NDArray[np.floating]],
+    kind: str,
     *,
     n_sample: int = 1_000_000,
     seed: int = 0,
@@ -156,6 +161,8 @@ def measure_band(
         The compositions that will be screened.
     dense
         Element columns and counts (n, k) -> fractions (n, n_features).
+    kind
+        Arithmetic of the sieve.
     n_sample
         Compositions; all of a smaller space.
     seed
@@ -180,8 +187,8 @@ def measure_band(
         compositions = space.unrank(index[start : start + chunk])
         fractions = dense(compositions.elements, compositions.counts)
         exact, _ = arithmetic.predict(fractions)
-        deviation = np.abs(arithmetic.sieve(fractions).astype(np.float64) - exact)
+        deviation = np.abs(arithmetic.sieve(fractions, kind).astype(np.float64) - exact)
         largest, total = max(largest, float(deviation.max())), total + float(deviation.sum())
         if on_progress is not None:
             on_progress(min(start + chunk, n), n)
-    return Band(max(BAND_FACTOR * largest, SMALLEST_BAND), n, largest, total / n)
+    return Band(kind, max(BAND_FACTOR * largest, SMALLEST_BAND), n, largest, total / n)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -120,38 +120,6 @@ def batch_function(network: nn.Module, mean: float, std: float, batch: int, engi
     return fast, "onednn"
 
 
-def has_bf16() -> bool:
-    """Whether this processor multiplies bf16 matrices in hardware; elsewhere it is emulated, and slower than fp32."""
-    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
-
-
-def reduced_function(network: nn.Module, mean: float, std: float, batch: int) -> BatchFunction:
-    """Compile a dense chain in bf16 (sums in fp32) for batches of a fixed number of rows: a sieve, not an answer.
-
-    The first layer stays in fp32, since fractions in bf16 are no longer those of the composition, and so does the last.
-
-    Raises
-    ------
-    InputError
-        For a network that is no dense chain.
-    """
-    if not isinstance(network, ElemNet):
-        raise InputError("The fast mode knows dense chains (ElemNet) only: screen with precision fp32.")
-    chain = dense_chain(network, mean, std)
-    outer = {0, len(chain) - 1}
-    layers = []
-    for position, layer in enumerate(chain):
-        kind = torch.float32 if position in outer else torch.bfloat16
-        layers.append((*_packed(layer, batch, kind), kind))
-
-    def run(x: Tensor) -> Tensor:
-        for weight, bias, activation, kind in layers:
-            x = torch.ops.mkldnn._linear_pointwise(x.to(kind), weight, bias, activation, [], "")
-        return x.reshape(-1)
-
-    return run
-
-
 def precise_function(network: nn.Module, mean: float, std: float) -> BatchFunction:
     """Return the network in float64, (n, n_features) -> (n,), for the few rows that fp32 cannot decide."""
     if isinstance(network, ElemNet):
@@ -167,9 +135,27 @@ def precise_function(network: nn.Module, mean: float, std: float) -> BatchFuncti
     return _module_function(copy.deepcopy(network).double(), mean, std)
 
 
-def _packed(layer: DenseLayer, batch: int, kind: torch.dtype) -> tuple[Tensor, Tensor, str]:
-    weight = torch.ops.mkldnn._reorder_linear_weight(layer.weight.to(kind), batch)
-    return weight, layer.bias.to(kind), "relu" if layer.relu else "none"
+def packed(layer: DenseLayer, batch: int, kind: torch.dtype = torch.float32) -> Callable[[Tensor], Tensor]:
+    """Compile one layer for batches of a fixed number of rows of a type, ReLU included, through oneDNN."""
+    weight = torch.ops.mkldnn._reorder_linear_weight(layer.weight.to(kind).contiguous(), batch)
+    bias, activation = layer.bias.to(kind), "relu" if layer.relu else "none"
+
+    def run(x: Tensor) -> Tensor:
+        output: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, activation, [], "")
+        return output
+
+    return run
+
+
+def chained(layers: Sequence[Callable[[Tensor], Tensor]]) -> BatchFunction:
+    """Return the function that runs the layers one after the other, with one output per row."""
+
+    def run(x: Tensor) -> Tensor:
+        for layer in layers:
+            x = layer(x)
+        return x.reshape(-1)
+
+    return run
 
 
 def _eager_function(chain: list[DenseLayer]) -> BatchFunction:
@@ -184,15 +170,7 @@ def _eager_function(chain: list[DenseLayer]) -> BatchFunction:
 
 
 def _prepacked_function(chain: list[DenseLayer], batch: int) -> BatchFunction:
-    packed = [_packed(layer, batch, torch.float32) for layer in chain]
-    linear = torch.ops.mkldnn._linear_pointwise
-
-    def run(x: Tensor) -> Tensor:
-        for weight, bias, activation in packed:
-            x = linear(x, weight, bias, activation, [], "")
-        return x.reshape(-1)
-
-    return run
+    return chained([packed(layer, batch) for layer in chain])
 
 
 def _module_function(network: nn.Module, mean: float, std: float) -> BatchFunction:

@@ -12,8 +12,9 @@ from numpy.typing import ArrayLike, NDArray
 from torch import nn
 
 from models.errors import InputError
-from models.inference import BatchFunction, batch_function, place_free, precise_function, reduced_function
+from models.inference import BatchFunction, batch_function, place_free, precise_function
 from models.registry import build
+from models.sieve import sieve_function
 from models.training_state import load_arrays
 
 BATCH_ROWS = 1024
@@ -74,7 +75,7 @@ class Predictor:
             compiled = [batch_function(network, mean, std, self.batch_size, "eager") for network in networks]
         self._functions: list[BatchFunction] = [function for function, _ in compiled]
         self.engine: str = compiled[0][1]
-        self._reduced: list[BatchFunction] | None = None
+        self._sieves: dict[str, list[BatchFunction]] = {}
         self._precise: list[BatchFunction] | None = None
 
     @property
@@ -111,8 +112,15 @@ class Predictor:
         std = values.std(axis=0, ddof=1).astype(np.float32) if len(values) > 1 else None
         return self._corrected(values, x).astype(np.float32), std
 
-    def sieve(self, fractions: NDArray[np.floating]) -> NDArray[np.float32]:
-        """Mean over the members in reduced precision (n,), eV/atom: good for telling what need not be looked at.
+    def sieve(self, fractions: NDArray[np.floating], kind: str) -> NDArray[np.float32]:
+        """Mean over the members in reduced arithmetic (n,), eV/atom: good for telling what need not be looked at.
+
+        Parameters
+        ----------
+        fractions
+            Element fractions (n, n_features), dimensionless.
+        kind
+            ``int8`` or ``bf16``, see `models.sieve`.
 
         Raises
         ------
@@ -120,16 +128,18 @@ class Predictor:
             For a network that has no reduced form, or where fp32 energies depend on a row's place in its batch: what
             the sieve leaves could not be computed again with the same bits.
         """
-        if self._reduced is None:
+        if kind not in self._sieves:
             if not all(place_free(function, self.batch_size, self.n_features) for function in self._functions):
                 raise InputError(
                     "The fast mode needs a matrix library that gives a row the same bits at any place of a batch: "
                     "screen with precision fp32."
                 )
             mean, std = self._scale
-            self._reduced = [reduced_function(network, mean, std, self.batch_size) for network in self._networks]
+            self._sieves[kind] = [
+                sieve_function(network, mean, std, self.batch_size, kind) for network in self._networks
+            ]
         x = self._checked(fractions)
-        values = np.stack([self._run(function, x, 0) for function in self._reduced]).astype(np.float64)
+        values = np.stack([self._run(function, x, 0) for function in self._sieves[kind]]).astype(np.float64)
         return self._corrected(values, x).astype(np.float32)
 
     @torch.inference_mode()

@@ -207,8 +207,8 @@ class ScreenParameters(Parameters):
     )
     precision: Literal["fp32", "fast"] = Field(
         "fp32",
-        description="fast: bf16 first, fp32 for what lies near or below the threshold; the same candidates, about "
-        "twice as fast on processors with bf16 instructions",
+        description="fast: bytes first, fp32 for what lies near or below the threshold; the same candidates, two to "
+        "four times as fast on processors with VNNI instructions",
     )
     precision_sample: int = Field(
         1_000_000, ge=1, description="compositions on which the fast mode is compared with fp32 first"

@@ -52,7 +52,7 @@ def screen_command(
     max_atoms: Annotated[int, typer.Option(help="Atoms per formula unit at most.")] = 10,
     threshold: Annotated[float, typer.Option(help="Keep up to this distance from the hull [eV/atom].")] = -0.2,
     charge_balance: Annotated[str, typer.Option(help="column; or filter: keep what charges balance.")] = "column",
-    precision: Annotated[str, typer.Option(help="fp32, or fast: bf16 first, with the same result.")] = "fp32",
+    precision: Annotated[str, typer.Option(help="fp32, or fast: bytes first, with the same result.")] = "fp32",
     known: Annotated[str | None, typer.Option(help="File with known formulas, energies not needed.")] = None,
     allow_mixed: MixedOption = False,
     out: OutOption = None,

@@ -4,11 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from threading import Lock
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    Progress,
+    SpinnerColumn,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 from tasks.progress import listen
 
@@ -25,11 +34,17 @@ _STAGE_NAMES = {
     "model": "train",
     "predictions": "predict",
     "calibration": "calibrate",
+    "precision": "compare with fp32",
     "candidates": "screen: merge",
     "moduli": "predict moduli",
     "ranking": "rank",
     "report": "report",
 }
+
+#: Rates and the time left are of the last so many seconds: what a resumed run finds in the store took no time.
+RATE_PERIOD_S = 600.0
+#: Without a terminal, a long run writes a line after each of so many parts of its work.
+LINES_PER_RUN = 20
 
 
 class FlowDisplay:
@@ -44,9 +59,12 @@ class FlowDisplay:
             TextColumn("{task.percentage:>3.0f}%"),
             TextColumn("{task.fields[note]}"),
             TimeElapsedColumn(),
+            TimeRemainingColumn(),
             console=console,
             transient=True,
+            speed_estimate_period=RATE_PERIOD_S,
         )
+        self._lines: dict[str, int] = {}
         self._running: dict[str, TaskID] = {}
         self._lock = Lock()
         self._parts = {"built": 0, "cached": 0}
@@ -74,14 +92,36 @@ class FlowDisplay:
         self.console.print(f"[green]✓[/] {name:<26}{how:>10}  [dim]{event['key']}[/]", highlight=False, soft_wrap=True)
 
     def _progress(self, event: dict[str, Any]) -> None:
-        rate = event["done"] / event["elapsed_s"] if event["elapsed_s"] > 0 else 0.0
-        note = event["message"] or f"{rate:,.0f} {event['unit']}/s"
         key = event["id"]
         if key not in self._running:
-            self._running[key] = self.bars.add_task(event["label"], total=event["total"], note=note)
-        self.bars.update(self._running[key], total=event["total"], completed=event["done"], note=note)
+            self._running[key] = self.bars.add_task(event["label"], total=event["total"], note="")
+        row = self._running[key]
+        self.bars.update(row, total=event["total"], completed=event["done"])
+        rate = self._rate(row, event)
+        self.bars.update(row, note=event["message"] or f"{rate:,.0f} {event['unit']}/s")
+        if event.get("is_whole") and not self.console.is_terminal:
+            self._line(event, rate)
         if event["done"] >= event["total"]:
             self.bars.remove_task(self._running.pop(key))
+
+    def _rate(self, row: TaskID, event: dict[str, Any]) -> float:
+        """Units per second: of late where there were two updates, since the start before that."""
+        speed = next((task.speed for task in self.bars.tasks if task.id == row), None)
+        return speed or (event["done"] / event["elapsed_s"] if event["elapsed_s"] > 0 else 0.0)
+
+    def _line(self, event: dict[str, Any], rate: float) -> None:
+        """Print how far the whole is, now and then, where there is no terminal that shows bars."""
+        step = event["done"] * LINES_PER_RUN // event["total"]
+        if step <= self._lines.get(event["id"], 0) or event["done"] >= event["total"]:
+            return
+        self._lines[event["id"]] = step
+        left = (event["total"] - event["done"]) / rate if rate else 0.0
+        self.console.print(
+            f"  {event['label']}: {event['done']:,} of {event['total']:,} {event['unit']}, {rate:,.0f}/s, "
+            f"{timedelta(seconds=round(left))} left",
+            highlight=False,
+            soft_wrap=True,
+        )
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from tasks.predict import predict_rows
 from tasks.rank import rank
 from tasks.references import audit_references
 from tasks.report import report
-from tasks.screen import screen_block
+from tasks.screen_blocks import screen_blocks
 from tasks.spaces import plan_blocks
 from tasks.train import train_network
 
@@ -58,11 +58,8 @@ def campaign_stages(parameters: CampaignParameters) -> CampaignResult:
 
     precision = measure_precision.submit(root, network, p.screening).result() if p.screening.is_fast else None
     moduli_training = train_moduli.submit(root, elastic_graphs, p.moduli)
-    blocks = [
-        screen_block.submit(root, network, phases, precision, p.screening, block)
-        for block in plan_blocks(p.screening, p.block_size)
-    ]
-    parts = [block.result() for block in blocks]
+    blocks = plan_blocks(p.screening, p.block_size)
+    parts = screen_blocks(root, network, phases, precision, p.screening, blocks, p.tasks_in_flight)
     candidates = merge_candidates.submit(
         root, parts, network, phases, precision, calibration, known, p.screening
     ).result()

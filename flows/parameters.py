@@ -56,6 +56,11 @@ class ScreenFlowParameters(FlowParameters):
     known: str | None = Field(None, description="a list of known compositions: file, artifact folder or key")
     screening: ScreenParameters = Field(default_factory=ScreenParameters)
     block_size: int = Field(2_500_000, ge=1, description="compositions per screening task; no part of the result")
+    tasks_in_flight: int = Field(
+        256,
+        ge=1,
+        description="screening tasks handed to the cluster at a time, several per core; no part of the result",
+    )
 
 
 class RankFlowParameters(FlowParameters):
@@ -84,5 +89,10 @@ class CampaignParameters(FlowParameters):
     training: TrainParameters = Field(default_factory=TrainParameters)
     screening: ScreenParameters = Field(default_factory=ScreenParameters)
     block_size: int = Field(2_500_000, ge=1, description="compositions per screening task; no part of the result")
+    tasks_in_flight: int = Field(
+        256,
+        ge=1,
+        description="screening tasks handed to the cluster at a time, several per core; no part of the result",
+    )
     moduli: ModuliParameters = Field(default_factory=ModuliParameters)
     ranking: RankParameters = Field(default_factory=RankParameters)

@@ -11,7 +11,7 @@ from tasks.calibrate import calibrate
 from tasks.inputs import resolve_compounds, resolve_model, resolve_phases
 from tasks.merge import merge_candidates
 from tasks.precision import measure_precision
-from tasks.screen import screen_block
+from tasks.screen_blocks import screen_blocks
 from tasks.spaces import plan_blocks
 
 
@@ -29,10 +29,8 @@ def screen_stages(parameters: ScreenFlowParameters) -> ArtifactRef:
     phases = resolve_phases.submit(root, p.phases).result()
     known = resolve_compounds.submit(root, p.known).result() if p.known else None
     precision = measure_precision.submit(root, network, p.screening).result() if p.screening.is_fast else None
-    blocks = [
-        screen_block.submit(root, network, phases, precision, p.screening, block)
-        for block in plan_blocks(p.screening, p.block_size)
-    ]
-    calibration = calibrate.submit(root, network, phases).result()
-    parts = [block.result() for block in blocks]
+    blocks = plan_blocks(p.screening, p.block_size)
+    calibrating = calibrate.submit(root, network, phases)
+    parts = screen_blocks(root, network, phases, precision, p.screening, blocks, p.tasks_in_flight)
+    calibration = calibrating.result()
     return merge_candidates.submit(root, parts, network, phases, precision, calibration, known, p.screening).result()

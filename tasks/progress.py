@@ -55,12 +55,15 @@ class Progress:
         Number of units to do.
     unit
         What is counted.
+    is_whole
+        Whether this is the sum over many tasks, worth a line now and then where there is no terminal to draw bars on.
     """
 
-    def __init__(self, label: str, total: int, unit: str = "rows") -> None:
+    def __init__(self, label: str, total: int, unit: str = "rows", *, is_whole: bool = False) -> None:
         self.label = label
         self.total = max(int(total), 1)
         self.unit = unit
+        self.is_whole = is_whole
         self._id = uuid.uuid4().hex
         self._started = time.monotonic()
         self._last = self._started
@@ -87,6 +90,7 @@ class Progress:
                 "unit": self.unit,
                 "message": message,
                 "elapsed_s": elapsed,
+                "is_whole": self.is_whole,
             }
         )
 

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 import pytest
 
+from killing import kill_family
 from storage.store import ArtifactStore
 
 #: Commits after which the run is killed: one kill in every stretch of the campaign, from the first ingest on.
@@ -53,23 +53,12 @@ def committed(root: Path) -> int:
 def kill_when(tiny: Any, root: Path, is_time: Callable[[], bool]) -> None:
     """Start a campaign and kill it with everything it started, at once, when it is time."""
     process = start(tiny, root)
-    me = psutil.Process(process.pid)
     deadline = time.monotonic() + 200
     while not is_time():
         assert process.poll() is None, process.stdout.read().decode() if process.stdout else ""
         assert time.monotonic() < deadline, "the moment to kill never came"
         time.sleep(0.005)
-    # the parent first, or its nannies would start new workers
-    me.suspend()
-    family = [me, *me.children(recursive=True)]
-    for member in family:
-        try:
-            member.kill()
-        except psutil.NoSuchProcess:
-            continue
-    psutil.wait_procs(family, timeout=20)
-    process.communicate()
-    assert not any(member.is_running() and member.status() != psutil.STATUS_ZOMBIE for member in family)
+    kill_family(process)
 
 
 @pytest.fixture(scope="module")

@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 
 from benchmarks import hull, inference, ingest, magpie, parsing
+from benchmarks.screen_page import section_of, with_section
 
 Work = Callable[[], int]
 
@@ -65,7 +66,9 @@ def main() -> None:
         "| what | elemscreen | against | ratio |\n| --- | --- | --- | --- |\n"
     )
     path = Path(__file__).resolve().parents[1] / "docs" / "benchmarks.md"
-    path.write_text(header + "\n".join(rows) + "\n" + ingest.section())
+    screening = section_of(path.read_text(), "Screening") if path.exists() else ""  # benchmarks.screen writes it
+    page = header + "\n".join(rows) + "\n" + ingest.section()
+    path.write_text(with_section(page, "Screening", screening) if screening else page)
     print(path)
 
 

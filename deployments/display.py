@@ -24,6 +24,7 @@ from tasks.progress import listen
 _STAGE_NAMES = {
     "compounds": "ingest",
     "formulas": "ingest known formulas",
+    "formula_list": "read formulas",
     "references": "audit references",
     "phases": "clean: phases of the hull",
     "training": "clean: training rows",

@@ -9,6 +9,7 @@ from flows.run import CampaignResult, on_cluster, store_root
 from tasks.calibrate import calibrate
 from tasks.clean import clean_phases, clean_training
 from tasks.featurize import featurize_fractions, featurize_graphs
+from tasks.formulas import with_lists
 from tasks.ingest import ingest
 from tasks.merge import merge_candidates
 from tasks.moduli import predict_moduli, train_moduli
@@ -19,6 +20,7 @@ from tasks.references import audit_references
 from tasks.report import report
 from tasks.screen_blocks import screen_blocks
 from tasks.spaces import plan_blocks
+from tasks.student import make_student
 from tasks.train import train_network
 
 
@@ -38,6 +40,7 @@ def campaign_stages(parameters: CampaignParameters) -> CampaignResult:
     4. Train the network and measure it.       8. Report.
     """
     p, root = parameters, store_root(parameters.store)
+    p = p.model_copy(update={"screening": with_lists(root, p.screening)})
 
     energies = ingest.submit(root, p.energies).result()
     structures = ingest.submit(root, p.structures or p.energies).result()
@@ -57,11 +60,12 @@ def campaign_stages(parameters: CampaignParameters) -> CampaignResult:
     calibration = calibrate.submit(root, network, phases).result()
 
     precision = measure_precision.submit(root, network, p.screening).result() if p.screening.is_fast else None
+    student = make_student(root, network, phases, precision, p.screening)
     moduli_training = train_moduli.submit(root, elastic_graphs, p.moduli)
     blocks = plan_blocks(p.screening, p.block_size)
-    parts = screen_blocks(root, network, phases, precision, p.screening, blocks, p.tasks_in_flight)
+    parts = screen_blocks(root, network, phases, precision, p.screening, blocks, p.tasks_in_flight, student)
     candidates = merge_candidates.submit(
-        root, parts, network, phases, precision, calibration, known, p.screening
+        root, parts, network, phases, precision, calibration, known, p.screening, student
     ).result()
 
     moduli_network = moduli_training.result()

@@ -8,11 +8,13 @@ from flows.parameters import ScreenFlowParameters
 from flows.run import on_cluster, store_root
 from storage.artifact import ArtifactRef
 from tasks.calibrate import calibrate
+from tasks.formulas import with_lists
 from tasks.inputs import resolve_compounds, resolve_model, resolve_phases
 from tasks.merge import merge_candidates
 from tasks.precision import measure_precision
 from tasks.screen_blocks import screen_blocks
 from tasks.spaces import plan_blocks
+from tasks.student import make_student
 
 
 @flow(name="screen")
@@ -25,12 +27,16 @@ def screen(parameters: ScreenFlowParameters) -> ArtifactRef:
 def screen_stages(parameters: ScreenFlowParameters) -> ArtifactRef:
     """Run the stages: 1. find the inputs. 2. Screen block by block. 3. Calibrate. 4. Merge, strictly."""
     p, root = parameters, store_root(parameters.store)
+    p = p.model_copy(update={"screening": with_lists(root, p.screening)})
     network = resolve_model.submit(root, p.model).result()
     phases = resolve_phases.submit(root, p.phases).result()
     known = resolve_compounds.submit(root, p.known).result() if p.known else None
     precision = measure_precision.submit(root, network, p.screening).result() if p.screening.is_fast else None
+    student = make_student(root, network, phases, precision, p.screening)
     blocks = plan_blocks(p.screening, p.block_size)
     calibrating = calibrate.submit(root, network, phases)
-    parts = screen_blocks(root, network, phases, precision, p.screening, blocks, p.tasks_in_flight)
+    parts = screen_blocks(root, network, phases, precision, p.screening, blocks, p.tasks_in_flight, student)
     calibration = calibrating.result()
-    return merge_candidates.submit(root, parts, network, phases, precision, calibration, known, p.screening).result()
+    return merge_candidates.submit(
+        root, parts, network, phases, precision, calibration, known, p.screening, student
+    ).result()

@@ -4,12 +4,15 @@ Three steps, each looking at fewer rows than the one before. A sieve in reduced 
 what lies above the threshold by more than its errors; fp32 gives the energies of the rest; and where fp32 itself
 cannot tell (within 0.01 meV of the threshold), float64 decides. The stored energies are always those of fp32,
 whatever the sieve was.
+
+Before all of them a student (`models.student`) may drop rows, off by default: it is another network, not another
+arithmetic, so it loses a share of the survivors, which is measured (`models.student_recall`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Final, Protocol
 
 import numpy as np
@@ -41,6 +44,17 @@ class Arithmetic(Protocol):
 
     def precise(self, fractions: NDArray[np.floating]) -> NDArray[np.float64]:
         """Mean in float64 (n,), eV/atom."""
+        ...
+
+
+class Clearing(Protocol):
+    """What the cascade needs of a student (`models.student.Student`)."""
+
+    margin: float
+    """eV/atom above the threshold up to which its rows are looked at by the network."""
+
+    def predict(self, fractions: NDArray[np.floating]) -> NDArray[np.float32]:
+        """Energies (n,), eV/atom, the same bits whatever rows come together."""
         ...
 
 
@@ -81,6 +95,8 @@ class Decision:
         (n,) float32 of these rows, eV/atom; the latter None for one network.
     n_again, n_precise
         Rows that were computed again in fp32 after the sieve, and in float64.
+    n_after_student
+        Rows that a student left to be decided; None without one.
     """
 
     rows: NDArray[np.int64]
@@ -88,6 +104,12 @@ class Decision:
     prediction_std: NDArray[np.float32] | None
     n_again: int
     n_precise: int
+    n_after_student: int | None = None
+
+    def counts(self) -> dict[str, int]:
+        """Return the rows that each step looked at, as a screen counts them."""
+        counts = {"again": self.n_again, "at_threshold": self.n_precise}
+        return counts if self.n_after_student is None else counts | {"after_student": self.n_after_student}
 
 
 def decide(
@@ -97,6 +119,7 @@ def decide(
     threshold: float,
     band: Band | None = None,
     position: int = 0,
+    student: Clearing | None = None,
 ) -> Decision:
     """Return the rows whose predicted energy minus that of all other phases is at or below the threshold.
 
@@ -115,7 +138,26 @@ def decide(
     position
         Place of the first row in the range that is cut, see `models.predictor.Predictor.predict`. After a sieve the
         rows have no places of their own, which the sieve makes sure does not matter.
+    student
+        Drops rows before anything else looks at them; None for none. What it leaves has no place of its own either:
+        without a sieve the caller makes sure that it does not matter (`Predictor.require_place_free`).
     """
+    if student is None:
+        return _decide(arithmetic, fractions, others, threshold, band, position)
+    left = np.flatnonzero(student.predict(fractions).astype(np.float64) - others <= threshold + student.margin)
+    decision = _decide(arithmetic, fractions[left], others[left], threshold, band, 0)
+    return replace(decision, rows=left[decision.rows], n_after_student=len(left))
+
+
+def _decide(
+    arithmetic: Arithmetic,
+    fractions: NDArray[np.floating],
+    others: NDArray[np.float64],
+    threshold: float,
+    band: Band | None,
+    position: int,
+) -> Decision:
+    """Decide every row that is given; see `decide`."""
     if band is None:
         rows = np.arange(len(fractions))
         prediction, std = arithmetic.predict(fractions, position=position)

@@ -112,6 +112,22 @@ class Predictor:
         std = values.std(axis=0, ddof=1).astype(np.float32) if len(values) > 1 else None
         return self._corrected(values, x).astype(np.float32), std
 
+    def require_place_free(self) -> None:
+        """Refuse to go on where fp32 energies depend on a row's place in its batch.
+
+        Rows that are picked from a range, by a sieve or by a student, have no places that follow from the range.
+
+        Raises
+        ------
+        InputError
+            If they do.
+        """
+        if not all(place_free(function, self.batch_size, self.n_features) for function in self._functions):
+            raise InputError(
+                "The fast mode and students need a matrix library that gives a row the same bits at any place of a "
+                "batch: screen with precision fp32 and without a student."
+            )
+
     def sieve(self, fractions: NDArray[np.floating], kind: str) -> NDArray[np.float32]:
         """Mean over the members in reduced arithmetic (n,), eV/atom: good for telling what need not be looked at.
 
@@ -129,11 +145,7 @@ class Predictor:
             the sieve leaves could not be computed again with the same bits.
         """
         if kind not in self._sieves:
-            if not all(place_free(function, self.batch_size, self.n_features) for function in self._functions):
-                raise InputError(
-                    "The fast mode needs a matrix library that gives a row the same bits at any place of a batch: "
-                    "screen with precision fp32."
-                )
+            self.require_place_free()
             mean, std = self._scale
             self._sieves[kind] = [
                 sieve_function(network, mean, std, self.batch_size, kind) for network in self._networks

@@ -14,7 +14,7 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from models.cascade import Arithmetic, Band, decide
+from models.cascade import Arithmetic, Band, Clearing, decide
 from models.elements import N_ELEMENTS
 from models.errors import InputError
 from models.space import Compositions, CompositionSpace, SystemBlock
@@ -50,11 +50,11 @@ class ScreenBlock:
     Attributes
     ----------
     index
-        (n,) int64, position in the composition space.
+        (n,) int64, position in the composition space, or in the list of compositions.
     elements
         (n, k) int16, element columns, ascending, padded with -1.
     counts
-        (n, k) int8, coprime atom counts, padded with 0.
+        (n, k) int8 (int16 from a list of compositions), coprime atom counts, padded with 0.
     prediction
         (n,) float32, predicted formation energy, eV/atom.
     prediction_std
@@ -68,12 +68,13 @@ class ScreenBlock:
     n_screened, n_below
         Compositions screened, and survivors, by arity.
     n_decided
-        Compositions computed ``again`` in fp32 after the sieve, and in float64 because they lie ``at_threshold``.
+        Compositions computed ``again`` in fp32 after the sieve, and in float64 because they lie ``at_threshold``; with
+        a student also those that it left, ``after_student``.
     """
 
     index: NDArray[np.int64]
     elements: NDArray[np.int16]
-    counts: NDArray[np.int8]
+    counts: NDArray[np.integer]
     prediction: NDArray[np.float32]
     prediction_std: NDArray[np.float32] | None
     hull_energy: NDArray[np.float64]
@@ -97,6 +98,40 @@ class ScreenBlock:
         return Compositions(self.elements, self.counts)
 
 
+@dataclass(frozen=True)
+class Recorded:
+    """A network that hands on every energy it predicts, on its way to the decision: nothing is computed twice.
+
+    A kernel without a band asks for the fp32 energies of each chunk once, in the order of the compositions.
+
+    Attributes
+    ----------
+    arithmetic
+        The network.
+    listen
+        Takes the energies (n,) float32, eV/atom, of each chunk in turn.
+    """
+
+    arithmetic: Arithmetic
+    listen: Callable[[NDArray[np.float32]], None]
+
+    def predict(
+        self, fractions: NDArray[np.floating], *, position: int = 0
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
+        """Mean and standard deviation over members in fp32 (n,), eV/atom; the mean is handed on."""
+        prediction, std = self.arithmetic.predict(fractions, position=position)
+        self.listen(prediction)
+        return prediction, std
+
+    def sieve(self, fractions: NDArray[np.floating], kind: str) -> NDArray[np.float32]:
+        """Refuse: after a sieve, fp32 looks at few compositions only."""
+        raise InputError("The fast mode does not predict every composition in fp32: screen with precision fp32.")
+
+    def precise(self, fractions: NDArray[np.floating]) -> NDArray[np.float64]:
+        """Mean in float64 (n,), eV/atom; not handed on, since it decides and is not stored."""
+        return self.arithmetic.precise(fractions)
+
+
 def screen_range(
     start: int,
     stop: int,
@@ -106,6 +141,7 @@ def screen_range(
     threshold: float,
     *,
     band: Band | None = None,
+    student: Clearing | None = None,
     on_progress: Callable[[int, int], None] | None = None,
     batch: int = CHUNK_ROWS,
 ) -> ScreenBlock:
@@ -126,6 +162,8 @@ def screen_range(
     band
         How far the predictor's sieve may be off (`models.cascade.measure_band`): the fast mode, with the same
         survivors. None computes every composition in fp32.
+    student
+        Clears compositions before the network looks at them; some survivors are lost (`models.student_recall`).
     on_progress
         Called with the compositions done and in all, after every `batch` of them; may raise to stop.
     batch
@@ -142,10 +180,12 @@ def screen_range(
         raise InputError(f"The threshold must be a finite energy in eV/atom, got {threshold}.")
     if batch < 1:
         raise InputError(f"The screen's batch must be at least 1, got {batch}.")
-    kept = [_screen_chunk(start, start, space, predictor, hull, threshold, band)]  # the columns of an empty result
+    kept = [
+        _screen_chunk(start, start, space, predictor, hull, threshold, band, student)
+    ]  # the columns of an empty result
     for low in range(start, stop, batch):
         high = min(stop, low + batch)
-        kept.append(_screen_chunk(low, high, space, predictor, hull, threshold, band))
+        kept.append(_screen_chunk(low, high, space, predictor, hull, threshold, band, student))
         if on_progress is not None:
             on_progress(high - start, stop - start)
     return merge_blocks(kept)
@@ -190,13 +230,14 @@ def _screen_chunk(
     hull: Hull,
     threshold: float,
     band: Band | None,
+    student: Clearing | None,
 ) -> ScreenBlock:
     """Screen a range that fits in memory."""
     blocks = list(space.iterate_systems(start, stop, block_size=CHUNK_ROWS))
     fractions = _joined([_block_fractions(block) for block in blocks], np.float32, (N_ELEMENTS,))
     # A phase on the hull holds its own composition down: taken out, its network prediction competes with the others.
     others = _joined([_block_hull(block, hull) for block in blocks], np.float64)
-    decision = decide(predictor, fractions, others, threshold, band, start)
+    decision = decide(predictor, fractions, others, threshold, band, start, student)
     rows = decision.rows
     survivors = space.unrank(rows + start)
     arity = np.count_nonzero(survivors.elements >= 0, axis=1)
@@ -212,7 +253,7 @@ def _screen_chunk(
         known=hull.is_known(exact) if len(rows) else np.zeros(0, dtype=bool),
         n_screened={k: sum(block.size for block in blocks if block.arity == k) for k in space.arities},
         n_below={k: int((arity == k).sum()) for k in space.arities},
-        n_decided={"again": decision.n_again, "at_threshold": decision.n_precise},
+        n_decided=decision.counts(),
     )
 
 

@@ -37,11 +37,11 @@ class Compositions:
     elements : ndarray, shape (n, k), int16
         Indices into `models.elements.ELEMENTS`, ascending, padded with -1; k is the space's largest arity.
     counts : ndarray, shape (n, k), int8
-        Coprime atom counts, padded with 0.
+        Coprime atom counts, padded with 0; wider integers where they come from formulas.
     """
 
     elements: NDArray[np.int16]
-    counts: NDArray[np.int8]
+    counts: NDArray[Any]
 
     def __len__(self) -> int:
         return len(self.elements)

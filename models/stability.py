@@ -167,7 +167,7 @@ def _reliability(
     table: list[dict[str, float | int]] = []
     for rows in np.array_split(order, min(n_bins, len(d))):
         n, observed = len(rows), float(stable[rows].mean())
-        low, high = _wilson(observed, n)
+        low, high = wilson(observed, n)
         table.append(
             {
                 "low": float(d[rows[0]]),
@@ -182,8 +182,23 @@ def _reliability(
     return table
 
 
-def _wilson(share: float, n: int, z: float = 1.959963984540054) -> tuple[float, float]:
-    """95 % score interval of a share seen in n trials: E. B. Wilson, J. Am. Stat. Assoc. 22, 209 (1927)."""
+def wilson(share: float, n: int, z: float = 1.959963984540054) -> tuple[float, float]:
+    """95 % score interval of a share seen in n trials: E. B. Wilson, J. Am. Stat. Assoc. 22, 209 (1927).
+
+    Parameters
+    ----------
+    share
+        Observed share, 0 to 1.
+    n
+        Trials, at least 1.
+    z
+        Half width in standard deviations of the normal distribution; 1.96 for 95 %.
+
+    Returns
+    -------
+    tuple of float
+        Lower and upper end, within 0 to 1.
+    """
     denominator = 1.0 + z * z / n
     centre = (share + z * z / (2 * n)) / denominator
     half = z / denominator * math.sqrt(share * (1.0 - share) / n + z * z / (4 * n * n))

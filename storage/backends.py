@@ -16,6 +16,7 @@ import fsspec
 from fsspec.core import split_protocol
 
 from storage.errors import StoreError
+from storage.reserve import give_back
 
 CONDITIONAL_PUT = ("memory", "s3", "s3a", "gs", "gcs")
 """fsspec protocols whose ``pipe_file(mode="create")`` fails atomically when the object exists."""
@@ -171,7 +172,7 @@ class LocalBackend(Backend):
         """Write a temporary file, fsync it, link it to its name (which fails when that exists), fsync the folder."""
         target = self.path(path)
         with disk_errors(str(target)):
-            temporary = self._temporary(target, data, durable)
+            temporary = self._small_file(target, data, durable)
             try:
                 link_new(temporary, target)
             finally:
@@ -183,9 +184,18 @@ class LocalBackend(Backend):
         """Write a temporary file, fsync it, rename it over the old one, fsync the folder."""
         target = self.path(path)
         with disk_errors(str(target)):
-            os.replace(self._temporary(target, data, durable), target)
+            os.replace(self._small_file(target, data, durable), target)
             if durable:
                 sync_folder(target.parent)
+
+    def _small_file(self, target: Path, data: bytes, durable: bool) -> Path:
+        """Write a file that keeps the store in order, on a full disk from the room that was kept for such."""
+        try:
+            return self._temporary(target, data, durable)
+        except OSError as error:
+            if error.errno not in _NO_SPACE or not give_back(self._root):
+                raise
+        return self._temporary(target, data, durable)
 
     @staticmethod
     def _temporary(target: Path, data: bytes, durable: bool) -> Path:

@@ -34,11 +34,15 @@ def _flag(name: str, description: str, *, null: bool = False) -> pa.Field:
 
 _LIST_F32 = pa.list_(pa.field("element", pa.float32()))
 _LIST_F64 = pa.list_(pa.field("element", pa.float64()))
+_LIST_I16 = pa.list_(pa.field("element", pa.int16()))
 _FRACTIONS = pa.list_(pa.field("element", pa.float32()), N_ELEMENTS)
 
 _ID = _text("material_id", "identifier, unique within its source")
 _FORMULA = _text("formula", "reduced formula")
 _CHEMSYS = _text("chemsys", "chemical system: element symbols in alphabetical order, joined by '-'")
+_INDEX = _field(
+    "index", pa.int64(), NONE, "number of the composition in the full composition space; null: not in it", null=True
+)
 _SPLIT = _text("split", "part of the data the row belongs to: train, calibration or validation")
 _SOURCE = [
     _text("source", "where the row comes from: oqmd, mp, jarvis, optimade:<provider>, file, selfbuilt"),
@@ -194,9 +198,9 @@ TABLES: dict[str, tuple[int, list[pa.Field]]] = {
         ],
     ),
     "candidates": (
-        2,
+        3,  # 3: index is null for compositions of lists that no space holds
         [
-            _field("index", pa.int64(), NONE, "number of the composition in its composition space"),
+            _INDEX,
             _FORMULA,
             _CHEMSYS,
             _field("arity", pa.int8(), NONE, "number of elements"),
@@ -229,9 +233,9 @@ TABLES: dict[str, tuple[int, list[pa.Field]]] = {
         ],
     ),
     "best_per_system": (
-        1,
+        2,  # 2: see candidates
         [
-            _field("index", pa.int64(), NONE, "number of the best composition in its composition space"),
+            _INDEX,
             _FORMULA,
             _CHEMSYS,
             _field("arity", pa.int8(), NONE, "number of elements"),
@@ -243,9 +247,9 @@ TABLES: dict[str, tuple[int, list[pa.Field]]] = {
         ],
     ),
     "candidates_part": (
-        1,
+        2,  # 2: see candidates
         [
-            _field("index", pa.int64(), NONE, "number of the composition in the full composition space"),
+            _INDEX,
             _FORMULA,
             _CHEMSYS,
             _field("arity", pa.int8(), NONE, "number of elements"),
@@ -257,6 +261,47 @@ TABLES: dict[str, tuple[int, list[pa.Field]]] = {
             _flag("known", "the composition is among the known phases"),
             _flag("out_of_domain", "it has an element with fewer than 100 training rows"),
             _MIXED,
+        ],
+    ),
+    "all_predictions": (
+        1,
+        [
+            _field(
+                "formation_energy_per_atom", pa.float32(), EV, "predicted formation energy, in the order of the index"
+            )
+        ],
+    ),
+    "formula_list": (
+        1,
+        [
+            _field("row", pa.int64(), NONE, "index of the first row of the input with this composition, from 0"),
+            _FORMULA,
+            _CHEMSYS,
+            _field("arity", pa.int8(), NONE, "number of elements"),
+            _field("elements", _LIST_I16, NONE, "ascending places of the elements among the 86, from 0"),
+            _field("counts", _LIST_I16, NONE, "atoms of each element in the reduced formula"),
+        ],
+    ),
+    "backtest": (
+        1,
+        [
+            _FORMULA,
+            _CHEMSYS,
+            _field("arity", pa.int8(), NONE, "number of elements"),
+            _text("anion", "anion class, such as oxide or fluoride"),
+            _text("group", "held-out pair of elements, or chemical system, that the row stands for"),
+            _text("source_version", "release that the row is from"),
+            _f64("formation_energy_per_atom", EV, "true formation energy with the elemental reference correction"),
+            _f64("prediction", EV, "predicted formation energy"),
+            _f64("prediction_std", EV, "standard deviation over the ensemble; null for a single network", null=True),
+            _f64("hull_energy_per_atom", EV, "hull of the training side's phases at this composition"),
+            _f64("decomposition_energy", EV, "predicted energy minus the hull of the training side's phases"),
+            _f64("decomposition_energy_true", EV, "true energy minus the same hull"),
+            _f64("decomposition_energy_among_all", EV, "true energy minus the hull of all others, held-out ones too"),
+            _f64("probability_stable", NONE, "probability that the training side's calibration states", null=True),
+            _flag("known", "the composition is among the phases or formulas known without the held-out ones"),
+            *_DOUBTS,
+            _text("novelty", "how near the nearest composition known without the held-out ones is"),
         ],
     ),
     "moduli": (1, [_ID, _FORMULA, *_MODULI, *_MODULI_ERRORS]),

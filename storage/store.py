@@ -31,6 +31,7 @@ from storage.errors import ArtifactCorrupt, ArtifactNotFound, LeaseTimeout, Stor
 from storage.lease import Lease, Sight, Watch, acquire, look
 from storage.lookup import committed_keys, is_key, locate, split_uri
 from storage.parquet import read_parquet
+from storage.reserve import give_back
 from storage.run_record import run_record
 from storage.writer import ArtifactWriter
 
@@ -148,7 +149,7 @@ class ArtifactStore:
             return Built(ref, cached=True)
         if self.backend.exists(f"{key}/{MANIFEST}"):
             self._set_aside(key)
-        with self._temporary(key, lease.owner) as folder, _full_disk(self.root):
+        with self._temporary(key, lease.owner) as folder, _full_disk(self.root, self.backend.local_root):
             started = dt.datetime.now(dt.UTC)
             writer = ArtifactWriter(folder, request)
             build(writer)
@@ -378,12 +379,14 @@ def _waited(key: str, sight: Sight | None, wait_s: float) -> str:
 
 
 @contextmanager
-def _full_disk(root: str) -> Iterator[None]:
+def _full_disk(root: str, folder: Path | None) -> Iterator[None]:
     """Turn a full disk anywhere in a build into one StoreError; every other exception of a stage passes unchanged."""
     try:
         yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            if folder is not None:
+                give_back(folder)
             raise StoreError(str(storage_failure(error, root))) from error
         raise
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -13,9 +14,10 @@ from storage.artifact import MANIFEST, RUN_RECORD, ArtifactRequest, PayloadFile,
 from storage.canonical import plain, pretty_bytes
 from storage.errors import SchemeMismatch, StoreError
 from storage.model_files import ModelCard, model_files
-from storage.parquet import write_parquet
+from storage.parquet import TableStream, write_parquet
 from storage.schemas import SCHEMAS, conform, rows_table
 from storage.scheme import table_scheme, with_scheme
+from storage.streams import ColumnStream
 
 REJECTED = "rejected/rejected.parquet"
 
@@ -52,6 +54,33 @@ class ArtifactWriter:
         SchemeMismatch
             When it states another energy scheme than the request.
         """
+        table = self._conformed(name, table, schema)
+        path = name if name.endswith(".parquet") else f"{name}.parquet"
+        target = self._target(path)
+        write_parquet(table, target)
+        self._tables[path] = {"rows": table.num_rows, "schema_name": schema, "schema_version": SCHEMAS[schema].version}
+        return target
+
+    @contextmanager
+    def stream_table(self, name: str, schema: str) -> Iterator[Callable[[pa.Table], None]]:
+        """Write a table given in pieces, with the bytes that `write_table` gives the whole; yields what takes a piece.
+
+        The pieces have the request's energy scheme, or state none.
+        """
+        path = f"{name}.parquet"
+        empty = self._conformed(name, SCHEMAS[schema].arrow.empty_table(), schema)
+
+        def append(table: pa.Table) -> None:
+            piece = self._conformed(name, table, schema)
+            if table_scheme(piece) != table_scheme(empty):
+                raise SchemeMismatch(f"table '{name}' states a scheme and its artifact none; set the request's scheme")
+            stream.append(piece)
+
+        with TableStream(self._target(path), empty.schema) as stream:
+            yield append
+        self._tables[path] = {"rows": stream.rows, "schema_name": schema, "schema_version": SCHEMAS[schema].version}
+
+    def _conformed(self, name: str, table: pa.Table, schema: str) -> pa.Table:
         table = conform(table, schema)
         scheme = self.request.energy_scheme
         stated = table_scheme(table)
@@ -61,11 +90,21 @@ class ArtifactWriter:
             )
         if scheme is not None and stated is None and _has_energies(schema):
             table = with_scheme(table, scheme)
-        path = name if name.endswith(".parquet") else f"{name}.parquet"
-        target = self._target(path)
-        write_parquet(table, target)
-        self._tables[path] = {"rows": table.num_rows, "schema_name": schema, "schema_version": SCHEMAS[schema].version}
-        return target
+        return table
+
+    @contextmanager
+    def stream_column(self, name: str, schema: str, **header: object) -> Iterator[ColumnStream]:
+        """Write a table of one numeric column piece by piece, whatever its length; `header` goes into its metadata."""
+        arrow, version = SCHEMAS[schema].arrow, SCHEMAS[schema].version
+        metadata = {b"schema": schema.encode(), b"schema_version": str(version).encode()}
+        metadata |= {key.encode(): str(value).encode() for key, value in header.items()}
+        if self.request.energy_scheme is not None and _has_energies(schema):
+            metadata |= with_scheme(arrow.empty_table(), self.request.energy_scheme).schema.metadata
+        with ColumnStream(
+            self._target(f"{name}.parquet"), arrow.with_metadata(dict(sorted(metadata.items())))
+        ) as stream:
+            yield stream
+        self._tables[f"{name}.parquet"] = {"rows": stream.rows, "schema_name": schema, "schema_version": version}
 
     def reject(self, rows: pa.Table | Iterable[Mapping[str, Any]]) -> None:
         """Keep rows that failed validation, each with its `reason` and its index `row`; may be called many times."""

@@ -1,19 +1,45 @@
-"""What is said of every candidate beside its energies: charge balance, novelty, category, place in its system."""
+"""What is said of every candidate beside its energies, from its composition: charge balance, novelty."""
 
 from __future__ import annotations
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 
-from models.best_per_system import best_per_system
-from models.categories import category_table, counts_by_kind
+from models.categories import counts_by_kind
 from models.charge_balance import applies, is_neutral
 from models.formula import parse_many
 from models.novelty import LEVELS, Novelty, level_of
-from models.space import Compositions
+from models.space import Compositions, CompositionSpace
 
 FLAGS = ("known", "hull_incomplete", "out_of_domain")
+
+
+def compositions_of(table: pa.Table, full: CompositionSpace) -> Compositions:
+    """Return the compositions of candidates: from the index, and from the formula of the last ones, which have none.
+
+    Parameters
+    ----------
+    table
+        Candidates (n,), those with an index first.
+    full
+        The space whose index it is.
+    """
+    index = table.column("index")
+    n = table.num_rows - index.null_count
+    ranked = full.unrank(index.slice(0, n).to_numpy())
+    if n == table.num_rows:
+        return ranked
+    parsed = parse_many(table.column("formula").slice(n).to_pylist())
+    width = max(ranked.elements.shape[1], parsed.elements.shape[1])
+    elements = np.full((table.num_rows, width), -1, dtype=np.int16)
+    counts = np.zeros((table.num_rows, width), dtype=np.int32)
+    for rows, some, amounts in (
+        (slice(0, n), ranked.elements, ranked.counts),
+        (slice(n, None), parsed.elements, parsed.amounts),
+    ):
+        elements[rows, : some.shape[1]] = some
+        counts[rows, : some.shape[1]] = amounts
+    return Compositions(elements, counts)
 
 
 def with_charge_balance(table: pa.Table, compositions: Compositions) -> pa.Table:
@@ -30,35 +56,17 @@ def unbalanced(table: pa.Table, compositions: Compositions) -> tuple[np.ndarray,
     return failed, counts | {"unbalanced": int(failed.sum())}
 
 
-def with_novelty(table: pa.Table, compositions: Compositions, formulas: list[str]) -> pa.Table:
+def with_novelty(table: pa.Table, compositions: Compositions, novelty: Novelty) -> pa.Table:
     """Add `novelty` and `nearest_known`: how far the nearest composition of a list is.
 
     Parameters
     ----------
     table, compositions
         The candidates.
-    formulas
+    novelty
         Every known composition, with an energy or without.
     """
-    listed = parse_many(formulas)
-    rows = np.flatnonzero(listed.valid)
-    novelty = Novelty.of_compositions(listed.elements[rows], listed.amounts[rows])
     distance, _ = novelty.nearest(compositions.elements, compositions.counts)
     levels = np.array(LEVELS, dtype=object)[level_of(distance)]
     table = table.append_column("novelty", pa.array(levels, pa.string()))
     return table.append_column("nearest_known", pa.array(distance, pa.float64(), mask=~np.isfinite(distance)))
-
-
-def categories_of(table: pa.Table, compositions: Compositions) -> pa.Table:
-    """Return systems and compositions by category and arity, before and after the flags are taken out."""
-    flags = {name: table.column(name).to_numpy() for name in FLAGS}
-    return pa.Table.from_pandas(category_table(compositions.elements, flags), preserve_index=False)
-
-
-def best_of(table: pa.Table, compositions: Compositions) -> pa.Table:
-    """Return the best candidate of every chemical system, the lowest decomposition energy first."""
-    best = best_per_system(compositions.elements, table.column("decomposition_energy").to_numpy()).lowest_first()
-    rows = table.select(["index", "formula", "chemsys", "arity", "decomposition_energy", "probability_stable", *FLAGS])
-    found: pd.DataFrame = rows.take(pa.array(best.row)).to_pandas()
-    found.insert(4, "n_candidates", best.n_candidates.astype(np.int32))
-    return pa.Table.from_pandas(found, preserve_index=False)

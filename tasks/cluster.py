@@ -154,6 +154,8 @@ class QuietRuns(WorkerPlugin):
         """Prepare a worker."""
         for name in RUN_LOGGERS:
             logging.getLogger(name).propagate = False
+        # of every task that is called off because another one failed, it warns that it was called off
+        logging.getLogger("distributed.worker.state_machine").setLevel(logging.ERROR)
 
 
 class PatientNanny(Nanny):

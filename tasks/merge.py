@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from itertools import combinations
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from models.stability import probability_stable
-from storage.artifact import ArtifactRef, ArtifactRequest
+from models.space import Compositions
+from storage.artifact import ArtifactRef, ArtifactRequest, Manifest
 from storage.errors import ForeignPart
 from storage.store import ArtifactStore, ArtifactWriter
-from tasks.candidate_columns import best_of, categories_of, unbalanced, with_charge_balance, with_novelty
-from tasks.parameters import ScreenParameters
-from tasks.spaces import composition_space, full_space
+from tasks.candidate_columns import compositions_of, unbalanced, with_charge_balance
+from tasks.candidate_flags import Knowledge
+from tasks.candidate_order import ordered_pieces
+from tasks.candidate_summary import CandidateSummary
+from tasks.parameters import ScreenParameters, SpaceParameters
+from tasks.progress import Progress
+from tasks.spaces import formula_list, full_space, space_header, space_inputs, space_size, systems_by_arity
 from tasks.stage import build, stage
 
-_OF_A_PART = ("network", "phases", "precision")
+_OF_A_PART = ("network", "phases", "precision", "student")
 
 STAGE_VERSION = 3  # with tasks.screen: the parts are no inputs
 
@@ -35,6 +36,7 @@ def merge_candidates(
     calibration: ArtifactRef | None,
     known: ArtifactRef | None,
     parameters: ScreenParameters,
+    student: ArtifactRef | None = None,
 ) -> ArtifactRef:
     """Merge the parts of a screen in the order of their index.
 
@@ -42,13 +44,13 @@ def merge_candidates(
     """
     store = ArtifactStore(root)
     inputs = {"network": network, "phases": phases}
-    optional = {"precision": precision, "calibration": calibration, "known": known}
-    inputs |= {name: ref for name, ref in optional.items() if ref is not None}
+    optional = {"precision": precision, "student": student, "calibration": calibration, "known": known}
+    inputs |= {name: ref for name, ref in optional.items() if ref is not None} | space_inputs(parameters)
     request = ArtifactRequest(
         "candidates",
         "tasks.merge",
         STAGE_VERSION,
-        parameters.model_dump(mode="json"),
+        screen_header(parameters),
         inputs,
         energy_scheme=store.manifest(phases).energy_scheme,
     )
@@ -63,35 +65,37 @@ def _write(
     parameters: ScreenParameters,
 ) -> None:
     counts = check_parts(store, parts, inputs, parameters)
-    table = pa.concat_tables([store.read_table(part) for part in parts]).combine_chunks()
-    table = table.take(pc.sort_indices(table, sort_keys=[("index", "ascending")]))
-    index = table.column("index").to_numpy()
-    if len(index) and (index.min() < 0 or (np.diff(index) <= 0).any()):
-        raise ForeignPart(
-            "two of the screen's spaces share compositions; make their arities or elements exclude each other"
-        )
-    table = _with_flags(table, store, inputs)
-    compositions = full_space(parameters).unrank(index)
-    table = with_charge_balance(table, compositions)
-    failed, removed = unbalanced(table, compositions)
-    counts |= removed
-    if parameters.charge_balance == "filter":
-        table, index = table.filter(pa.array(~failed)), index[~failed]
-        compositions = full_space(parameters).unrank(index)
-    table = with_novelty(table, compositions, _listed(store, inputs))
-    writer.write_table("candidates", table, "candidates")
-    writer.write_table("categories", categories_of(table, compositions), "categories")
-    writer.write_table("best_per_system", best_of(table, compositions), "best_per_system")
-    for name, value in (counts | candidate_counts(table)).items():
+    knowledge, summary, full = Knowledge(store, inputs), CandidateSummary(), full_space(parameters)
+    progress, rows = Progress("merge", counts["below"], "candidates"), 0
+    with writer.stream_table("candidates", "candidates") as append:
+        for piece in ordered_pieces(store, parts):
+            table = knowledge.with_flags(piece)
+            compositions = compositions_of(table, full)
+            table = with_charge_balance(table, compositions)
+            failed, removed = unbalanced(table, compositions)
+            for name, n in removed.items():
+                counts[name] = counts.get(name, 0) + n
+            if parameters.charge_balance == "filter":
+                table = table.filter(pa.array(~failed))
+                compositions = Compositions(compositions.elements[~failed], compositions.counts[~failed])
+            table = knowledge.with_novelty(table, compositions)
+            append(table)
+            summary.add(table, compositions)
+            rows += piece.num_rows
+            progress.update(rows)
+    writer.write_table("categories", summary.categories(), "categories")
+    writer.write_table("best_per_system", summary.best(), "best_per_system")
+    for name, value in (counts | summary.counts).items():
         writer.count(name, value)
 
 
-def _listed(store: ArtifactStore, inputs: dict[str, ArtifactRef]) -> list[str]:
-    """Return the formulas of all known compositions, those without an energy too."""
-    formulas: list[str] = store.read_table(inputs["phases"], columns=["formula"]).column("formula").to_pylist()
-    if "known" in inputs:
-        formulas += store.read_table(inputs["known"], columns=["formula"]).column("formula").to_pylist()
-    return formulas
+def screen_header(parameters: ScreenParameters) -> dict[str, Any]:
+    """Return what names a screen: lists by the role of the input, so that the key hangs on their content."""
+    header: dict[str, Any] = parameters.model_dump(mode="json")
+    for number, space in enumerate(parameters.spaces):
+        if formula_list(space) is not None:
+            header["spaces"][number] = space_header(space, f"formulas_{number}")
+    return header
 
 
 def check_parts(
@@ -109,29 +113,18 @@ def check_parts(
     for part in parts:
         manifest = store.manifest(part)
         header = manifest.parameters
-        same = (
-            header["threshold"] == parameters.threshold
-            and header["min_training_rows"] == parameters.min_training_rows
-            and header["full_space"] == full_space(parameters).to_dict()
-            and header["precision"] == parameters.precision
-            and all(_digest(manifest.inputs.get(name)) == _digest(inputs.get(name)) for name in _OF_A_PART)
-        )
-        if not same:
+        if not is_of_screen(manifest, inputs, parameters):
             raise ForeignPart(
                 f"{part.key} belongs to another screen (network, phases, precision, space or threshold); screen again"
             )
-        ranges.setdefault(json.dumps(header["space"], sort_keys=True), []).append(
-            (header["start"], header["stop"], part.key)
-        )
+        ranges.setdefault(space_of_part(manifest), []).append((header["start"], header["stop"], part.key))
         for name, value in manifest.counts.items():
             counts[name] = counts.get(name, 0) + value
             if name.startswith(("screened_", "below_")):
                 counts[name.partition("_")[0]] += value
     for space_parameters in parameters.spaces:
-        space = composition_space(space_parameters)
-        _check_ranges(ranges.pop(json.dumps(space.to_dict(), sort_keys=True), []), len(space))
-        for arity in space.arities:
-            n = space.count(arity) // len(space.stoichiometries(arity))
+        _check_ranges(ranges.pop(space_name(space_parameters), []), space_size(space_parameters))
+        for arity, n in systems_by_arity(space_parameters).items():
             counts[f"systems_{arity}"] = counts.get(f"systems_{arity}", 0) + n
             counts["systems"] += n
     if ranges:
@@ -139,6 +132,33 @@ def check_parts(
             f"{next(iter(ranges.values()))[0][2]} belongs to a space that this screen does not have; screen again"
         )
     return counts
+
+
+def is_of_screen(manifest: Manifest, inputs: Mapping[str, Any], parameters: ScreenParameters) -> bool:
+    """Whether a part was made as a screen's parts are; `inputs` by role, as references or records."""
+    header = manifest.parameters
+    return (
+        header.get("threshold") == parameters.threshold
+        and header.get("min_training_rows") == parameters.min_training_rows
+        and header.get("full_space") == full_space(parameters).to_dict()
+        and header.get("precision") == parameters.precision
+        and header.get("keep_predictions", False) == parameters.keep_predictions
+        and all(_digest(manifest.inputs.get(name)) == _digest(inputs.get(name)) for name in _OF_A_PART)
+    )
+
+
+def space_of_part(manifest: Manifest) -> str:
+    """Return the name of the space that a part is a range of: its rule, and the content of its list."""
+    return _space_name(manifest.parameters["space"], _digest(manifest.inputs.get("formulas")))
+
+
+def space_name(parameters: SpaceParameters) -> str:
+    """Return the name of a screen's space as `space_of_part` does."""
+    return _space_name(space_header(parameters), _digest(formula_list(parameters)))
+
+
+def _space_name(header: dict[str, Any], content: str | None) -> str:
+    return json.dumps([header, content], sort_keys=True)
 
 
 def _digest(record: Any) -> str | None:
@@ -156,56 +176,3 @@ def _check_ranges(ranges: list[tuple[int, int, str]], size: int) -> None:
         position = stop
     if position != size:
         raise ForeignPart(f"the range from {position:,} to {size:,} is missing; screen again")
-
-
-def _with_flags(table: pa.Table, store: ArtifactStore, inputs: dict[str, ArtifactRef]) -> pa.Table:
-    """Add the probability of being stable and the flags that need the list of known compositions."""
-    calibration: dict[str, Any] = {"method": "none"}
-    if "calibration" in inputs:
-        calibration = json.loads(store.read_bytes(inputs["calibration"], "calibration.json"))["probability"]
-    probability = probability_stable(table.column("decomposition_energy").to_numpy(), calibration)
-    table = table.append_column("probability_stable", pa.array(probability, pa.float64(), mask=np.isnan(probability)))
-    incomplete = np.zeros(table.num_rows, dtype=bool)
-    if "known" in inputs:
-        listed = store.read_table(inputs["known"], columns=["formula", "chemsys"])
-        phases = store.read_table(inputs["phases"], columns=["formula"]).column("formula").combine_chunks()
-        without_energy = listed.filter(pc.invert(pc.is_in(listed.column("formula"), value_set=phases)))
-        incomplete = incomplete_systems(table.column("chemsys"), set(without_energy.column("chemsys").to_pylist()))
-        is_listed = pc.is_in(table.column("formula"), value_set=listed.column("formula").combine_chunks())
-        rediscovered = pc.or_(table.column("known"), is_listed)
-        table = table.set_column(table.schema.get_field_index("known"), "known", rediscovered)
-    return table.append_column("hull_incomplete", pa.array(incomplete))
-
-
-def incomplete_systems(chemsys: pa.ChunkedArray, without_energy: set[str]) -> np.ndarray:
-    """Say which chemical systems, or their subsystems, hold a composition that is known without an energy.
-
-    Parameters
-    ----------
-    chemsys
-        Chemical systems, shape (n,), such as ``Fe-Li-O``.
-    without_energy
-        Systems of the compositions without an energy; elements alone do not count, their energy is 0.
-
-    Returns
-    -------
-    ndarray of bool, shape (n,)
-    """
-    encoded = chemsys.combine_chunks().dictionary_encode()
-    flags = np.zeros(len(encoded.dictionary), dtype=bool)
-    for position, system in enumerate(encoded.dictionary.to_pylist()):
-        elements = system.split("-")
-        subsystems = ("-".join(subset) for k in range(2, len(elements) + 1) for subset in combinations(elements, k))
-        flags[position] = any(subsystem in without_energy for subsystem in subsystems)
-    return flags[encoded.indices.to_numpy()] if len(encoded) else np.zeros(0, dtype=bool)
-
-
-def candidate_counts(table: pa.Table) -> dict[str, int]:
-    """Count candidates before and after those known, hull_incomplete and out_of_domain are taken out, in turn."""
-    flags = {name: table.column(name).to_numpy() for name in ("known", "hull_incomplete", "out_of_domain")}
-    counts = {f"flag_{name}": int(flag.sum()) for name, flag in flags.items()}
-    left = np.ones(table.num_rows, dtype=bool)
-    for name, flag in flags.items():
-        left &= ~flag
-        counts[f"left_after_{name}"] = int(left.sum())
-    return counts | {"unflagged": int(left.sum())}

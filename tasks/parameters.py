@@ -8,11 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import UTC, datetime
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 from models.elements import ALL_SYMBOLS
+from storage.artifact import ArtifactRef
 
 
 class Parameters(BaseModel):
@@ -177,21 +186,59 @@ class TrainParameters(Parameters):
 
 
 class SpaceParameters(Parameters):
-    """A composition space: every A_w B_x (C_y (D_z)) of the elements with w+x+y+z at most `max_atoms`."""
+    """A composition space: every A_w B_x (C_y (D_z)) of the elements with w+x+y+z at most `max_atoms`; or a list."""
 
     elements: tuple[str, ...] | None = Field(None, description="elements to combine; empty: all 86")
     excluded: tuple[str, ...] = Field((), description="elements that no composition contains")
     required: tuple[str, ...] = Field((), description="elements that every composition contains")
     arities: tuple[int, ...] = Field((2, 3), description="numbers of elements per composition")
     max_atoms: int = Field(10, ge=2, le=24, description="atoms per formula unit at most")
+    formulas: str | ArtifactRef | None = Field(
+        None,
+        description="a list instead: table with the column `formula`, text file with one per line, artifact or key",
+    )
+
+    @model_validator(mode="after")
+    def _list_or_rule(self) -> SpaceParameters:
+        rules = ("elements", "excluded", "required", "arities", "max_atoms")
+        fields = type(self).model_fields
+        stated = [name for name in rules if getattr(self, name) != fields[name].default]
+        if self.formulas is not None and stated:
+            raise ValueError(f"a list of formulas is screened as it is: leave {', '.join(stated)} out")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _only_what_counts(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out what has no meaning: keys of artifacts made before there were lists stay what they were."""
+        data: dict[str, Any] = handler(self)
+        if self.formulas is None:
+            data.pop("formulas", None)
+            return data
+        return {"formulas": self.formulas if isinstance(self.formulas, str) else self.formulas.key}
+
+
+class StudentParameters(Parameters):
+    """The cascade's student: a small network that clears what is far from the threshold."""
+
+    widths: tuple[int, ...] = Field(
+        (256, 256, 256, 128, 64, 1), min_length=1, description="units of its layers, the last being its energy"
+    )
+    labelled: int = Field(4_000_000, ge=1, description="compositions that the network labels for it")
+    steps: int = Field(8_000, ge=1, description="steps of its training")
+    batch_rows: int = Field(1024, ge=1, description="rows per step")
+    recall: float = Field(
+        0.9999, gt=0, le=1, description="share of the survivors it has to leave, on the sample that sets its margin"
+    )
+    sample: int = Field(
+        2_000_000, ge=1, description="compositions in each of two samples: for its margin, and to measure its recall"
+    )
+    seed: int = Field(0, ge=0, description="seed of its weights and of all samples")
 
 
 class ScreenParameters(Parameters):
     """What is screened and what is kept."""
 
-    spaces: tuple[SpaceParameters, ...] = Field(
-        (SpaceParameters(),), min_length=1, description="spaces, one after another"
-    )
+    spaces: tuple[SpaceParameters, ...] = Field((SpaceParameters(),), description="spaces, one after another")
     threshold: float = Field(
         -0.2,
         description="keep compositions whose predicted energy minus the hull of all others is at most this [eV/atom]",
@@ -213,6 +260,40 @@ class ScreenParameters(Parameters):
     precision_sample: int = Field(
         1_000_000, ge=1, description="compositions on which the fast mode is compared with fp32 first"
     )
+    keep_predictions: bool = Field(
+        False, description="keep the predicted energy of every composition, 3.2 bytes each; with precision fp32 only"
+    )
+    student: StudentParameters | None = Field(
+        None,
+        description="a cascade: a small network clears what is far above the threshold, and a measured share of the "
+        "candidates is lost; empty: off",
+    )
+
+    @field_validator("spaces")
+    @classmethod
+    def _at_least_one(cls, value: tuple[SpaceParameters, ...]) -> tuple[SpaceParameters, ...]:
+        # no `min_length`: of one wrong space pydantic would say that the tuple is too short as well
+        if not value:
+            raise ValueError("a screen needs at least one space")
+        return value
+
+    @model_validator(mode="after")
+    def _all_or_fast(self) -> ScreenParameters:
+        if self.keep_predictions and (self.is_fast or self.student):
+            raise ValueError(
+                "keep_predictions needs precision fp32 and no student: otherwise not every energy is computed in full "
+                "precision"
+            )
+        return self
+
+    @model_serializer(mode="wrap")
+    def _only_what_is_used(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave an option out that is not used: keys of artifacts made before there was one stay what they were."""
+        data: dict[str, Any] = handler(self)
+        for name in ("keep_predictions", "student"):
+            if not getattr(self, name):
+                data.pop(name, None)
+        return data
 
     @property
     def is_fast(self) -> bool:

@@ -5,21 +5,24 @@ from __future__ import annotations
 import json
 import logging
 from functools import partial
+from typing import cast
 
 import torch
 
 from models.cascade import Band, measure_band
+from models.composition_list import CompositionList
 from models.screening import composition_fractions
 from models.sieve import best_sieve
+from models.space import CompositionSpace
 from storage.artifact import ArtifactRef, ArtifactRequest
 from storage.store import ArtifactStore, ArtifactWriter
 from tasks.loading import load_predictor
-from tasks.parameters import ScreenParameters
+from tasks.parameters import ScreenParameters, SpaceParameters
 from tasks.progress import Progress
-from tasks.spaces import composition_space
+from tasks.spaces import composition_space, formula_list, listed_compositions, space_header, space_inputs
 from tasks.stage import build, stage
 
-STAGE_VERSION = 2
+STAGE_VERSION = 3
 
 logger = logging.getLogger(__name__)
 
@@ -35,11 +38,11 @@ def measure_precision(root: str, network: ArtifactRef, parameters: ScreenParamet
         "tasks.precision",
         STAGE_VERSION,
         {
-            "spaces": [composition_space(space).to_dict() for space in parameters.spaces],
+            "spaces": [space_header(space, f"formulas_{number}") for number, space in enumerate(parameters.spaces)],
             "sample": parameters.precision_sample,
             "kind": kind,
         },
-        {"network": network},
+        {"network": network} | space_inputs(parameters),
     )
     return build(root, request, lambda writer: _write(writer, network, parameters, kind))
 
@@ -53,7 +56,7 @@ def _write(writer: ArtifactWriter, network: ArtifactRef, parameters: ScreenParam
     predictor = load_predictor(network)
     bands = []
     for parameters_of_space in parameters.spaces:
-        space = composition_space(parameters_of_space)
+        space = sampled(parameters_of_space)
         progress = Progress("fast mode against fp32", min(parameters.precision_sample, len(space)), "compositions")
         bands.append(
             measure_band(
@@ -67,6 +70,14 @@ def _write(writer: ArtifactWriter, network: ArtifactRef, parameters: ScreenParam
         )
     writer.write_json(_FILE, max(bands, key=lambda band: band.width).to_dict())
     writer.count("sample", sum(band.n_sample for band in bands))
+
+
+def sampled(parameters: SpaceParameters) -> CompositionSpace:
+    """Return what is sampled; a list answers to its length and to numbers as a space does, which is all that counts."""
+    ref = formula_list(parameters)
+    if ref is None:
+        return composition_space(parameters)
+    return cast(CompositionSpace, CompositionList(listed_compositions(ref)))
 
 
 def _show(progress: Progress, done: int, total: int) -> None:

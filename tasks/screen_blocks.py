@@ -20,10 +20,11 @@ def screen_blocks(
     parameters: ScreenParameters,
     blocks: Sequence[Block],
     window: int,
+    student: ArtifactRef | None = None,
 ) -> list[ArtifactRef]:
     """Screen every block, at most `window` of them in flight; the parts, in the order of the blocks."""
     return run_in_window(
-        partial(screen_block.submit, root, network, phases, precision, parameters),
+        partial(screen_block.submit, root, network, phases, precision, parameters, student=student),
         blocks,
         window,
         "screen",

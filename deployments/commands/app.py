@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from deployments.commands.artifacts import artifacts_app
+from deployments.commands.backtest import backtest_command
 from deployments.commands.campaigns import campaign_app, demo, report_command
 from deployments.commands.data import export_command, starter_command
 from deployments.commands.electrolytes import rank_command, stability_command
@@ -54,6 +55,7 @@ app.command("train")(train_command)
 app.command("predict")(predict_command)
 app.command("hull")(hull_command)
 app.command("screen")(screen_command)
+app.command("backtest")(backtest_command)
 app.command("stability")(stability_command)
 app.command("rank")(rank_command)
 app.command("report")(report_command)

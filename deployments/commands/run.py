@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import errno
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -15,6 +17,9 @@ from deployments.display import flow_display
 from deployments.server import embedded_server
 from flows.run import store_root
 from storage.artifact import ArtifactRef
+from storage.backends import storage_failure
+from storage.errors import StoreError
+from storage.reserve import give_back, is_full, keep_reserve
 from storage.store import ArtifactStore
 from storage.tables import write_any
 from tasks.tables import AddedColumns, store_rows
@@ -56,8 +61,29 @@ def explain_validation(error: ValidationError) -> str:
 def run_flow(flow: Callable[[Any], P], parameters: Any) -> P:
     """Run a flow on this machine's Prefect server, showing its progress."""
     root = store_root(parameters.store)
-    with embedded_server(root), flow_display(console):
+    with embedded_server(root), flow_display(console), room_for_errors(root):
         return flow(parameters.model_copy(update={"store": root}))
+
+
+@contextmanager
+def room_for_errors(root: str) -> Iterator[None]:
+    """Keep a little room on the store's disk, and let a full disk be the error that is told, whatever broke first."""
+    if "://" in root:
+        yield
+        return
+    folder = Path(root)
+    folder.mkdir(parents=True, exist_ok=True)
+    keep_reserve(folder)
+    try:
+        yield
+    except StoreError:
+        raise
+    except Exception as error:
+        if is_full(folder):
+            raise StoreError(storage_failure(OSError(errno.ENOSPC, "full"), root)) from error
+        raise
+    finally:
+        give_back(folder)
 
 
 def payload_path(ref: ArtifactRef, name: str) -> str:

@@ -25,8 +25,8 @@ from storage.store import ArtifactStore
 
 COMMANDS = [
     [], ["demo"], ["campaign"], ["campaign", "run"], ["campaign", "examples"], ["ingest"], ["merge"], ["featurize"],
-    ["train"], ["predict"], ["hull"], ["screen"], ["stability"], ["rank"], ["report"], ["export"], ["artifacts"],
-    ["artifacts", "ls"], ["artifacts", "show"], ["artifacts", "lineage"], ["artifacts", "verify"],
+    ["train"], ["predict"], ["hull"], ["screen"], ["backtest"], ["stability"], ["rank"], ["report"], ["export"],
+    ["artifacts"], ["artifacts", "ls"], ["artifacts", "show"], ["artifacts", "lineage"], ["artifacts", "verify"],
     ["artifacts", "why"], ["artifacts", "gc"], ["ui"], ["deploy"], ["doctor"], ["starter-set"],
 ]  # fmt: skip
 
@@ -270,6 +270,43 @@ def test_screen_and_rank(cli: Cli, house: House, tiny: Any, tmp_path: Path) -> N
     ranking = pd.read_csv(tmp_path / "r.csv")
     assert ranking["rank"].tolist() == list(range(1, len(ranking) + 1))
     assert (np.diff(ranking["chi"]) >= 0).all()
+
+
+def test_a_dry_run_says_what_a_screen_would_take(cli: Cli, house: House) -> None:
+    screen = ["screen", "--model", house.key("model", "tasks.train"), "--phases", house.key("phases")]
+    before = {ref.key for ref in house.store.list()}
+    ended = cli(
+        *screen, "--elements", "Li,Na,O,F", "--arity", "2,3", "--threshold", "100", "--block-size", "100", "--dry-run",
+        "--store", house.root,
+    )  # fmt: skip
+    assert ended.code == 0, ended
+    size, speed, left = ended.out.splitlines()
+    assert size == "622 compositions in 10 chemical systems, 7 tasks"
+    assert re.fullmatch(r"about [\d,]+ compositions/s on one core of this machine \(measured on 1,244\): .*", speed)
+    assert re.fullmatch(r"about 620 candidates \(100.00%\), [\d.]+ MB on disk", left)
+    assert {ref.key for ref in house.store.list()} == before
+
+
+def test_screen_a_list_and_keep_all_predictions(cli: Cli, house: House, tmp_path: Path) -> None:
+    place = ["--store", house.root, "--dask", house.dask]
+    screen = ["screen", "--model", house.key("model", "tasks.train"), "--phases", house.key("phases")]
+    path = tmp_path / "mine.txt"
+    path.write_text("Na2O\nLiX\nLiNaMgAlO4\nLi2O\nLi4O2\n")
+    rest = ["--threshold", "100", "--keep-predictions", "--out", tmp_path / "c.csv", *place]
+    ended = cli(*screen, "--formulas", path, *rest)
+    assert ended.code == 0, ended
+    assert "list: 5 rows, 2 rejected, see" in ended.out
+    assert "3 compositions, 3 at or below" in ended.out
+    assert pd.read_csv(tmp_path / "c.csv")["formula"].tolist() == ["Li2O", "Na2O", "NaLiMgAlO4"]
+    lines = ended.out.splitlines()
+    files = lines[lines.index("all predictions, 1 files in the order of the index:") + 1]
+    assert pd.read_parquet(files).columns.tolist() == ["formation_energy_per_atom"]
+    assert len(pd.read_parquet(files)) == 3
+    rejected = next(line for line in lines if line.startswith("list:")).partition("see ")[2]
+    assert pd.read_parquet(rejected)["formula"].tolist() == ["LiX", "Li4O2"]
+    assert_one_line(cli(*screen, "--formulas", path, "--arity", "2", *place), "--formulas", "rule")
+    assert_one_line(cli(*screen, "--formulas", tmp_path / "no.csv", *place), "there is no file", "no.csv")
+    assert_one_line(cli(*screen, "--keep-predictions", "--precision", "fast", *place), "keep_predictions", "fp32")
 
 
 def test_export_and_report(cli: Cli, house: House, tmp_path: Path) -> None:

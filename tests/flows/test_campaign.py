@@ -17,6 +17,7 @@ from prefect.client.schemas.sorting import FlowRunSort, TaskRunSort
 from flows.campaign import campaign
 from flows.parameters import CampaignParameters
 from flows.run import CampaignResult
+from killing import check_killed
 from storage.store import ArtifactStore
 
 #: What one campaign leaves behind: artifacts by kind, beside the parts of the screen.
@@ -145,3 +146,9 @@ def flip(data: bytes) -> bytes:
     """Turn one bit over in the middle."""
     middle = len(data) // 2
     return data[:middle] + bytes([data[middle] ^ 1]) + data[middle + 1 :]
+
+
+@pytest.mark.timeout(600)
+def test_killed_in_the_middle(campaigns: Campaigns, tiny: Any, tmp_path: Path) -> None:
+    """With server and workers, while the network trains or the space is screened."""
+    check_killed(tiny, tmp_path / "store", 8, 1, campaigns.contents)

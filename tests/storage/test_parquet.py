@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from storage import parquet
 from storage.errors import StoreError
-from storage.parquet import ROW_GROUP_ROWS, parquet_bytes, read_parquet, write_parquet
+from storage.parquet import ROW_GROUP_ROWS, TableStream, parquet_bytes, read_parquet, write_parquet
 
 
 def big(n: int) -> pa.Table:
@@ -54,6 +54,27 @@ def test_bytes_do_not_depend_on_chunks(places: list[int]) -> None:
     pieces = cut(WIDE, places)
     assert pieces.column("structure").num_chunks == len(places) + 1
     assert parquet_bytes(pieces) == WIDE_BYTES
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(st.integers(0, 2_500), max_size=6, unique=True), st.sampled_from([1, 7, 400, 2_500, 10_000]))
+def test_a_stream_of_pieces_writes_the_bytes_of_the_whole(places: list[int], group: int) -> None:
+    whole = big(2_500)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(parquet, "ROW_GROUP_ROWS", max(group, 50))
+        file = io.BytesIO()
+        with TableStream(file, whole.schema) as stream:
+            for a, b in itertools.pairwise([0, *sorted(places), whole.num_rows]):
+                stream.append(whole.slice(a, b - a))
+        assert stream.rows == whole.num_rows
+        assert file.getvalue() == parquet_bytes(whole)
+
+
+def test_a_stream_of_nothing_is_an_empty_table() -> None:
+    file = io.BytesIO()
+    with TableStream(file, WIDE.schema):
+        pass
+    assert file.getvalue() == parquet_bytes(WIDE.slice(0, 0))
 
 
 def test_bytes_do_not_depend_on_chunks_across_row_groups(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,7 @@ import pytest
 from storage import checks
 from storage.artifact import ArtifactRequest
 from storage.errors import AmbiguousKey, ArtifactCorrupt, ArtifactNotFound, SchemaError, SchemeMismatch, StoreError
-from storage.scheme import EnergyScheme, table_scheme
+from storage.scheme import EnergyScheme, table_scheme, with_scheme
 from storage.store import ArtifactStore, default_root
 from storage.writer import ArtifactWriter
 
@@ -303,6 +303,30 @@ def test_parts_are_read_as_one_table(store: ArtifactStore, formulas: pa.Table, r
     ref = store.get_or_build(request_for(), write).ref
     assert store.read_table(ref).column("formula").to_pylist() == ["NaCl", "Li2O"]
     assert store.manifest(ref).rows == 2
+
+
+def test_a_table_in_pieces_is_the_table_as_a_whole(store: ArtifactStore) -> None:
+    scheme = EnergyScheme(source="oqmd", release="1", functional="pbe")
+    names = ("material_id", "formula", "chemsys", "source", "source_id", "source_version")
+    rows = pa.table({name: ["x", "y", "z"] for name in names})
+
+    def write(writer: ArtifactWriter) -> None:
+        writer.write_table("whole", rows, "compounds")
+        with writer.stream_table("pieces", "compounds") as append:
+            for row in range(rows.num_rows):
+                append(rows.slice(row, 1))
+        with writer.stream_table("none", "compounds"):
+            pass
+        with (
+            pytest.raises(SchemeMismatch, match="set the table's scheme"),
+            writer.stream_table("other", "compounds") as append,
+        ):
+            append(with_scheme(rows, scheme.model_copy(update={"release": "2"})))
+
+    ref = store.get_or_build(ArtifactRequest("compounds", "tasks.ingest", 1, {}, {}, scheme), write).ref
+    assert store.read_bytes(ref, "pieces.parquet") == store.read_bytes(ref, "whole.parquet")
+    assert store.read_table(ref, "pieces").schema.metadata == store.read_table(ref, "none").schema.metadata
+    assert [entry.rows for entry in store.manifest(ref).tables("none")] == [0]
 
 
 @pytest.mark.parametrize(

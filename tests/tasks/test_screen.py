@@ -18,9 +18,10 @@ from storage.artifact import ArtifactRef
 from storage.errors import ForeignPart, SchemeMismatch
 from storage.model_files import read_model
 from storage.store import ArtifactStore
+from tasks.candidate_flags import incomplete_systems
 from tasks.ingest import ingest
 from tasks.loading import load_hull, load_predictor
-from tasks.merge import incomplete_systems, merge_candidates
+from tasks.merge import merge_candidates
 from tasks.parameters import ScreenParameters, SourceParameters, SpaceParameters
 from tasks.precision import measure_precision, read_band
 from tasks.screen import screen_block

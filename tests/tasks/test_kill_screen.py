@@ -9,7 +9,6 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,13 @@ import pytest
 from killing import kill_family, workers
 from reliability import record
 from storage.store import ArtifactStore
+from tasks.calibrate import calibrate
+from tasks.merge import merge_candidates
+from tasks.parameters import ScreenParameters
+from tasks.precision import measure_precision
+from tasks.screen import screen_block
+from tasks.spaces import plan_blocks
+from tasks.stage import reference
 
 SCREEN = """
 import sys
@@ -36,24 +42,39 @@ MANY = 25
 class Screens:
     """Screens of one small space, 40 blocks, from a store that holds nothing but what they start from."""
 
-    def __init__(self, tiny: Any, folder: Path, start: Path, model: str) -> None:
-        self.folder, self.start = folder, start
+    def __init__(self, stages: Any, folder: Path) -> None:
+        self.folder, self.start = folder, folder / "start"
+        screening = {
+            "threshold": 0.1,
+            "precision": "fast",
+            "precision_sample": 2000,
+            "spaces": [{"elements": ["Li", "Na", "Mg", "Ca", "Al", "O", "F", "S", "Cl"], "arities": [2, 3, 4]}],
+        }
         self.parameters = {
-            "model": model,
-            "phases": str(tiny.energies_file),
-            "cluster": str(tiny.cluster_file),
+            "model": stages.network.key,
+            "phases": stages.phases.key,
+            "cluster": str(stages.tiny.cluster_file),
             "block_size": 900,
             "tasks_in_flight": 8,
-            "screening": {
-                "threshold": 0.1,
-                "precision": "fast",
-                "precision_sample": 2000,
-                "spaces": [{"elements": ["Li", "Na", "Mg", "Ca", "Al", "O", "F", "S", "Cl"], "arities": [2, 3, 4]}],
-            },
+            "screening": screening,
         }
-        began = time.monotonic()
-        self.undisturbed = self.finish(self.begin(self.new_store("undisturbed")))
-        self.seconds = time.monotonic() - began
+        for kind in ("model", "phases", "features", "references"):
+            for key in Path(stages.root).glob(f"{kind}-*"):
+                shutil.copytree(key, self.start / key.name)
+        self.undisturbed = self.direct(stages, ScreenParameters.model_validate(screening))
+
+    def direct(self, stages: Any, screening: ScreenParameters) -> dict[str, str]:
+        """Return what the stages give without Prefect and Dask: the digest of every artifact, by key."""
+        root = str(self.new_store("undisturbed"))
+        network, phases = (ArtifactStore(root).find(ref.key) for ref in (stages.network, stages.phases))
+        precision = reference(measure_precision.fn(root, network, screening))
+        parts = [
+            reference(screen_block.fn(root, network, phases, precision, screening, block))
+            for block in plan_blocks(screening, 900)
+        ]
+        calibration = reference(calibrate.fn(root, network, phases))
+        merge_candidates.fn(root, parts, network, phases, precision, calibration, None, screening)
+        return digests(Path(root))
 
     def new_store(self, name: str) -> Path:
         root = self.folder / name
@@ -73,8 +94,12 @@ class Screens:
         process, root = running
         output, _ = process.communicate(timeout=280)
         assert process.returncode == 0, output.decode()
-        store = ArtifactStore(root)
-        return {ref.key: store.verify(ref).digest for ref in store.list()}
+        return digests(root)
+
+
+def digests(root: Path) -> dict[str, str]:
+    store = ArtifactStore(root)
+    return {ref.key: store.verify(ref).digest for ref in store.list()}
 
 
 def parts(root: Path) -> int:
@@ -82,22 +107,11 @@ def parts(root: Path) -> int:
 
 
 @pytest.fixture(scope="module")
-def screens(tiny: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Screens]:
-    folder = tmp_path_factory.mktemp("screens")
-    start = folder / "start"
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
-    train = ["train", "--data", str(tiny.energies_file), "--preset", "small", "--epochs", "5", "--store", str(start)]
-    command = [sys.executable, "-m", "deployments.cli", *train, "--dask", str(tiny.cluster_file)]
-    subprocess.run(command, env=environment, check=True, capture_output=True, timeout=280)
-    store = ArtifactStore(start)
-    (model,) = [ref.key for ref in store.list() if store.manifest(ref).stage == "tasks.train"]
-    for other in start.iterdir():
-        if other.name != model:
-            shutil.rmtree(other) if other.is_dir() else other.unlink()
-    yield Screens(tiny, folder, start, model)
+def screens(stages: Any, tmp_path_factory: pytest.TempPathFactory) -> Screens:
+    return Screens(stages, tmp_path_factory.mktemp("screens"))
 
 
-def disturb(screens: Screens, tmp_path: Path, seed: int) -> None:
+def disturb(screens: Screens, seed: int) -> None:
     """Kill a worker, or everything, after a random number of parts and a random pause; then see it end."""
     chance = random.Random(seed)
     n_parts = len([key for key in screens.undisturbed if key.startswith("candidates_part")])
@@ -124,12 +138,12 @@ def disturb(screens: Screens, tmp_path: Path, seed: int) -> None:
 
 
 @pytest.mark.timeout(600)
-def test_a_killed_worker_is_made_up_for(screens: Screens, tmp_path: Path) -> None:
-    disturb(screens, tmp_path, 1)
+def test_a_killed_worker_is_made_up_for(screens: Screens) -> None:
+    disturb(screens, 1)
 
 
 @pytest.mark.soak
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("seed", range(MANY))
-def test_killed_at_any_moment(screens: Screens, tmp_path: Path, seed: int) -> None:
-    disturb(screens, tmp_path, seed)
+def test_killed_at_any_moment(screens: Screens, seed: int) -> None:
+    disturb(screens, seed)

@@ -1,0 +1,213 @@
+"""The screen of all 446,597,140 compositions, from its artifacts, into docs/whole-space.md.
+
+ELEMSCREEN_REFERENCE_DATA=... elemscreen campaign run benchmarks/campaigns/whole-space.yaml --store STORE
+python -m benchmarks.whole_space STORE [--note "what the machine did besides"] [--against KEY_OF_AN_FP32_SCREEN]
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime as dt
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from benchmarks.first_campaign import canaries, newest_report, table
+from benchmarks.run import machine
+from models.categories import ALL, CATEGORIES, TABLE_3_3
+from storage.artifact import ArtifactRef
+from storage.catalog import catalog
+from storage.store import ArtifactStore
+from tasks.parameters import SpaceParameters
+from tasks.spaces import composition_space
+
+#: Jha, dissertation, section 3.5: chemical systems with a candidate, by number of elements, and compositions.
+PUBLISHED_SYSTEMS = {2: 232, 3: 14_366, 4: 353_352}
+PUBLISHED_COMPOSITIONS = "4.3 million"
+FLOP_PER_COMPOSITION = 2 * 4_624_416
+PAGE = Path("docs/whole-space.md")
+
+
+def parts_of(store: ArtifactStore, candidates: ArtifactRef) -> list[ArtifactRef]:
+    """Return the parts of a screen: those of its network, phases, precision and threshold."""
+    manifest = store.manifest(candidates)
+    spaces = [composition_space(SpaceParameters(**space)).to_dict() for space in manifest.parameters["spaces"]]
+    found = []
+    for row in catalog(store, "candidates_part"):
+        part = store.resolve(row.key)
+        header = store.manifest(part)
+        same = header.parameters["threshold"] == manifest.parameters["threshold"]
+        same &= header.parameters.get("precision") == manifest.parameters["precision"]
+        same &= header.parameters["space"] in spaces
+        same &= all(
+            header.inputs[role].digest == record.digest
+            for role, record in manifest.inputs.items()
+            if role in header.inputs
+        )
+        if same:
+            found.append(part)
+    return found
+
+
+def by_arity(store: ArtifactStore, candidates: ArtifactRef) -> str:
+    counts = store.manifest(candidates).counts
+    groups = store.read_table(candidates, "categories").to_pandas()
+    groups = groups[groups["category"] == ALL].set_index("arity")
+    rows: list[tuple[Any, ...]] = []
+    for k in (2, 3, 4):
+        found = groups.loc[k]
+        rows.append(
+            (k, f"{counts[f'systems_{k}']:,}", f"{counts[f'screened_{k}']:,}", f"{found['compositions']:,}",
+             f"{found['systems']:,}", f"{PUBLISHED_SYSTEMS[k]:,}", f"{found['compositions_after']:,}",
+             f"{found['systems_after']:,}")
+        )  # fmt: skip
+    rows.append(
+        ("all", f"{counts['systems']:,}", f"{counts['screened']:,}", f"{counts['below']:,}",
+         f"{groups['systems'].sum():,}", f"{sum(PUBLISHED_SYSTEMS.values()):,}",
+         f"{groups['compositions_after'].sum():,}", f"{groups['systems_after'].sum():,}")
+    )  # fmt: skip
+    header = ("elements", "systems", "compositions", "at or below the threshold", "in systems", "published: systems",
+              "left without flags", "in systems")  # fmt: skip
+    return table(rows, header)
+
+
+def by_category(store: ArtifactStore, candidates: ArtifactRef) -> str:
+    frame = store.read_table(candidates, "categories").to_pandas().set_index(["category", "arity"])
+    rows = []
+    for category in CATEGORIES:
+        for place, k in enumerate((2, 3, 4)):
+            if (category, k) in frame.index:
+                found, published = frame.loc[(category, k)], TABLE_3_3[category][place]
+                rows.append(
+                    (category, k, f"{found['systems']:,}", f"{found['compositions']:,}", f"{found['systems_after']:,}",
+                     "" if published is None else f"{published:,}")
+                )  # fmt: skip
+    header = ("category", "elements", "systems", "compositions", "systems without flags", "published: systems")
+    return table(rows, header)
+
+
+def flags(store: ArtifactStore, candidates: ArtifactRef) -> str:
+    counts = store.manifest(candidates).counts
+    rows = [("at or below the threshold", f"{counts['below']:,}")]
+    rows += [
+        (f"after {name.replace('_', ' ')}", f"{counts[f'left_after_{name}']:,}")
+        for name in ("known", "hull_incomplete", "out_of_domain")
+    ]
+    return table(rows, ("taken out in turn", "left"))
+
+
+def effort(store: ArtifactStore, candidates: ArtifactRef) -> str:
+    parts = parts_of(store, candidates)
+    records = [store.run_record(part) for part in parts]
+    counts = store.manifest(candidates).counts
+    busy = sum(record["seconds"] for record in records)
+    started = min(dt.datetime.fromisoformat(record["started"]) for record in records)
+    finished = max(dt.datetime.fromisoformat(record["finished"]) for record in records)
+    n = counts["screened"]
+    rows = [
+        ("blocks", f"{len(parts):,}"),
+        ("from the first block's start to the last one's end", f"{(finished - started).total_seconds() / 60:.0f} min"),
+        ("seconds of workers", f"{busy:,.0f}"),
+        ("compositions/s and worker", f"{n / busy:,.0f}"),
+        ("fp32 operations that they stand for", f"{n * FLOP_PER_COMPOSITION / busy / 1e9:,.0f} GFLOP/s and worker"),
+        ("largest memory of a worker", f"{max(r['peak_rss_bytes'] for r in records) / 1e9:.2f} GB"),
+        ("merge", f"{store.run_record(candidates)['seconds']:,.0f} s, "
+                  f"{store.run_record(candidates)['peak_rss_bytes'] / 1e9:.2f} GB"),
+        ("computed again in fp32", f"{counts['decided_again']:,} ({counts['decided_again'] / n:.2%})"),
+        ("decided in float64", f"{counts['decided_at_threshold']:,}"),
+    ]  # fmt: skip
+    return table(rows, ("what", "how much"))
+
+
+def band(store: ArtifactStore, candidates: ArtifactRef) -> str:
+    record = store.manifest(candidates).inputs.get("precision")
+    if record is None:
+        return "Every composition was computed in fp32."
+    measured = json.loads(store.read_bytes(store.resolve(record.key), "precision.json"))
+    return (
+        f"The sieve computes in {measured['kind']}. On {measured['n_sample']:,} random compositions it deviated from "
+        f"fp32 by {measured['mean'] * 1e3:.1f} meV on average and {measured['largest'] * 1e3:.1f} meV at most; what it "
+        f"puts within {measured['width'] * 1e3:.1f} meV above the threshold, or below it, was computed again in fp32."
+    )
+
+
+def same_as(store: ArtifactStore, candidates: ArtifactRef, key: str) -> str:
+    """Compare with an fp32 screen of a part of the space, row by row."""
+    other = store.resolve(key)
+    columns = ["index", "formation_energy_per_atom", "decomposition_energy"]
+    spaces = store.manifest(other).parameters["spaces"]
+    theirs = store.read_table(other, columns=columns)
+    ours = _inside(store.read_table(candidates, columns=[*columns, "formula", "arity"]), spaces)
+    equal = all(ours.column(name).equals(theirs.column(name)) for name in columns)
+    return (
+        f"An fp32 screen of {store.manifest(other).counts['screened']:,} of these compositions ({key}) found "
+        f"{theirs.num_rows:,} of them at or below the threshold; this one finds {ours.num_rows:,} there: "
+        + ("the same ones, with the same energies to the last bit." if equal else "**not the same ones.**")
+    )
+
+
+def _inside(rows: pa.Table, spaces: list[dict[str, Any]]) -> pa.Table:
+    """Return the rows that belong to one of the spaces."""
+    from tasks.candidate_columns import compositions_of
+
+    whole = composition_space(SpaceParameters(arities=(2, 3, 4)))
+    found = compositions_of(rows, whole)
+    wanted = np.zeros(rows.num_rows, dtype=bool)
+    for parameters in spaces:
+        wanted |= composition_space(SpaceParameters(**parameters)).rank(found.elements, found.counts) >= 0
+    return rows.filter(pa.array(wanted)).combine_chunks()
+
+
+def main() -> None:
+    """Write the page."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("store")
+    parser.add_argument("--note", default="")
+    parser.add_argument("--against")
+    options = parser.parse_args()
+    store = ArtifactStore(options.store)
+    made = newest_report(store)
+    candidates = made["candidates"]
+    text = f"""# All 446,597,140 compositions
+
+Written by `python -m benchmarks.whole_space STORE` on {dt.datetime.now(dt.UTC):%Y-%m-%d} from the artifacts of
+`benchmarks/campaigns/whole-space.yaml`: every binary, ternary and quaternary composition of 86 elements with at most
+ten atoms, by an ElemNet trained on the OQMD's formation energies, against the hull of the same data; threshold
+{store.manifest(candidates).parameters["threshold"]} eV/atom.
+
+{machine()}. {options.note}
+
+## What was found
+
+{by_arity(store, candidates)}
+
+Published: Jha's dissertation, which also states {PUBLISHED_COMPOSITIONS} compositions. Flags:
+
+{flags(store, candidates)}
+
+{by_category(store, candidates)}
+
+Categories of the dissertation's Table 3.3, lanthanides and actinides left out; its counts are of systems without a
+known compound that it lists as candidates.
+
+## Compositions that no chemist believes
+
+{canaries(store, made)}
+
+## What it took
+
+{effort(store, candidates)}
+
+{band(store, candidates)}
+
+{same_as(store, candidates, options.against) if options.against else ""}
+"""
+    PAGE.write_text(text.rstrip() + "\n")
+    print(PAGE)
+
+
+if __name__ == "__main__":
+    main()

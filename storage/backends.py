@@ -38,6 +38,19 @@ def disk_errors(where: str) -> Iterator[None]:
         raise StoreError(message) from error
 
 
+@contextlib.contextmanager
+def full_disk(root: str, folder: Path | None) -> Iterator[None]:
+    """Turn a full disk anywhere in a build into one StoreError; every other exception of a stage passes unchanged."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _NO_SPACE:
+            if folder is not None:
+                give_back(folder)
+            raise StoreError(str(storage_failure(error, root))) from error
+        raise
+
+
 def storage_failure(error: BaseException, where: str) -> str | None:
     """Return the one-line message for an error that the disk or the object store caused, or None for any other."""
     if isinstance(error, OSError) and error.errno in _NO_SPACE:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import builtins
 import contextlib
 import datetime as dt
-import errno
 import hashlib
 import io
 import json
@@ -24,14 +23,13 @@ from typing import IO, Any
 import pyarrow as pa
 
 from storage.artifact import MANIFEST, RUN_RECORD, ArtifactRef, ArtifactRequest, Manifest, PayloadFile, make_manifest
-from storage.backends import Backend, disk_errors, open_backend, storage_failure
+from storage.backends import Backend, disk_errors, full_disk, open_backend
 from storage.canonical import pretty_bytes
 from storage.checks import check_file, check_payload, load_manifest, verified_source
 from storage.errors import ArtifactCorrupt, ArtifactNotFound, LeaseTimeout, StoreError
 from storage.lease import Lease, Sight, Watch, acquire, look
 from storage.lookup import committed_keys, is_key, locate, split_uri
 from storage.parquet import read_parquet
-from storage.reserve import give_back
 from storage.run_record import run_record
 from storage.writer import ArtifactWriter
 
@@ -149,7 +147,7 @@ class ArtifactStore:
             return Built(ref, cached=True)
         if self.backend.exists(f"{key}/{MANIFEST}"):
             self._set_aside(key)
-        with self._temporary(key, lease.owner) as folder, _full_disk(self.root, self.backend.local_root):
+        with self._temporary(key, lease.owner) as folder, full_disk(self.root, self.backend.local_root):
             started = dt.datetime.now(dt.UTC)
             writer = ArtifactWriter(folder, request)
             build(writer)
@@ -376,19 +374,6 @@ class ArtifactStore:
 def _waited(key: str, sight: Sight | None, wait_s: float) -> str:
     holder = sight.holder.label if sight and sight.holder else "another process"
     return f"{key} is still being built by {holder} after {wait_s:g} s; wait for it, or end that process and run again"
-
-
-@contextmanager
-def _full_disk(root: str, folder: Path | None) -> Iterator[None]:
-    """Turn a full disk anywhere in a build into one StoreError; every other exception of a stage passes unchanged."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            if folder is not None:
-                give_back(folder)
-            raise StoreError(str(storage_failure(error, root))) from error
-        raise
 
 
 def _cache_folder() -> Path:

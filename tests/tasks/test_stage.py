@@ -121,6 +121,7 @@ def test_progress_is_sent_now_and_then(monkeypatch: pytest.MonkeyPatch, heard: l
         "unit": "things",
         "message": "well",
         "elapsed_s": 2.6,
+        "is_whole": False,
     }
 
 

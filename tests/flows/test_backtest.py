@@ -25,6 +25,8 @@ def scheduler(prefect_server: object, tiny: Any) -> Iterator[str]:
         yield runner.address
 
 
+@pytest.mark.soak
+@pytest.mark.timeout(600)
 def test_both_ways_from_the_command_line_to_the_page(
     scheduler: str, tiny: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -1,4 +1,7 @@
-"""A screen whose workers, or all of it, are killed at random moments ends with the same candidates, byte for byte."""
+"""A screen whose workers, or all of it, are killed at random moments ends with the same candidates, byte for byte.
+
+One killed campaign is among the short tests, in `tests/flows/test_campaign.py`.
+"""
 
 from __future__ import annotations
 
@@ -135,11 +138,6 @@ def disturb(screens: Screens, seed: int) -> None:
     assert screens.finish(running) == screens.undisturbed
     record("screen killed", what="whole run" if whole else "worker", seed=seed, parts_done=done, parts=n_parts)
     shutil.rmtree(root)
-
-
-@pytest.mark.timeout(600)
-def test_a_killed_worker_is_made_up_for(screens: Screens) -> None:
-    disturb(screens, 1)
 
 
 @pytest.mark.soak

@@ -52,6 +52,15 @@ def kills(lines: list[dict[str, Any]]) -> str:
     return table(("source", "kills", "same artifact", "pages", "pages asked for twice (under way at the kill)"), rows)
 
 
+def killed_screens(lines: list[dict[str, Any]]) -> str:
+    rows = []
+    for what in sorted({line["what"] for line in lines}):
+        mine = [line for line in lines if line["what"] == what]
+        done = [line["parts_done"] for line in mine]
+        rows.append((what, len(mine), len(mine), f"{min(done)} to {max(done)} of {mine[0]['parts']}"))
+    return table(("killed", "times", "same candidates, byte for byte", "parts that were done"), rows)
+
+
 def main(path: Path, note: str = "Written by `make soak`.") -> None:
     """Write the tables; the note tells where the lines come from, when not from one run."""
     lines = [json.loads(line) for line in path.read_text().splitlines()]
@@ -63,6 +72,7 @@ def main(path: Path, note: str = "Written by `make soak`.") -> None:
     sections = (
         ("fault schedules", "Databases under faults", schedules),
         ("kills of an ingest", "Killed ingests", kills),
+        ("screen killed", "Killed screens", killed_screens),
     )
     for proof, title, written in sections:
         found = [line for line in lines if line.get("proof") == proof]

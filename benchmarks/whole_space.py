@@ -24,7 +24,7 @@ from storage.store import ArtifactStore
 from tasks.parameters import SpaceParameters
 from tasks.spaces import composition_space
 
-#: Jha, dissertation, section 3.5: chemical systems with a candidate, by number of elements, and compositions.
+#: Jha, dissertation: chemical systems with a candidate, by number of elements, and compositions.
 PUBLISHED_SYSTEMS = {2: 232, 3: 14_366, 4: 353_352}
 PUBLISHED_COMPOSITIONS = "4.3 million"
 FLOP_PER_COMPOSITION = 2 * 4_624_416
@@ -190,8 +190,7 @@ Published: Jha's dissertation, which also states {PUBLISHED_COMPOSITIONS} compos
 
 {by_category(store, candidates)}
 
-Categories of the dissertation's Table 3.3, lanthanides and actinides left out; its counts are of systems without a
-known compound that it lists as candidates.
+Categories of the dissertation's Table 3.3, lanthanides and actinides left out.
 
 ## Compositions that no chemist believes
 

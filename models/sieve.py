@@ -27,8 +27,8 @@ WIDE: Final = 64
 EQUALISATION: Final = 0.7
 """Share of a unit's range that its scale takes over, the rest staying with the weights that it meets.
 
-SmoothQuant's exponent (Xiao et al., arXiv:2211.10438). On a trained ElemNet 0.5 had larger deviations on the whole, 1.0 a
-larger largest one.
+SmoothQuant's exponent (Xiao et al., arXiv:2211.10438). On a trained ElemNet 0.5 had larger deviations on the whole,
+1.0 a larger largest one.
 """
 HEADROOM: Final = 1.05
 """Values up to so many times the largest on the calibration rows are representable; larger ones are cut off."""

@@ -31,7 +31,6 @@ TITLES = {"pairs": "Held-out pairs of elements", "release": "Early releases agai
 CALIBRATIONS = {
     "stated": "as stated (training side)",
     "held_out_rows": "refitted on held-out rows",
-    "selected_rows": "refitted on those predicted at or below 0",
 }
 
 INTRODUCTION = """\
@@ -292,10 +291,11 @@ squared distance. Log loss in nats.
 
 {summary}
 {bins}
-### A calibration among the selected
+### The best that a calibration could state
 
-Two more calibrations, fitted on one half of the held-out groups ({"pairs" if by == "pairs" else "chemical systems"})
-and measured on the other, both ways round. The product's own is not changed by this.
+A calibration of the same form, fitted on one half of the held-out groups
+({"pairs" if by == "pairs" else "chemical systems"}) and measured on the other, both ways round: what the stated one,
+fitted on the training side, falls short of. The product's own is not changed by this.
 
 {recalibration(result)}"""
 

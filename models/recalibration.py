@@ -1,9 +1,8 @@
-"""Would a calibration among the selected state better probabilities? A comparison out of sample.
+"""Would a calibration that knows the held-out compounds state better probabilities? A comparison out of sample.
 
-The product's calibration is fitted on rows of the training side that nobody selected. A back-test knows the truth of
-compounds that were selected, so a second calibration can be fitted on those alone. Half of the held-out groups fit it,
-the other half measures it, and the other way round, so that every row is measured once by a calibration that has not
-seen its group.
+The product's calibration is fitted on rows of the training side. A back-test knows the truth of compounds that were
+held out, so a second calibration can be fitted on those. Half of the held-out groups fit it, the other half measures
+it, and the other way round, so that every row is measured once by a calibration that has not seen its group.
 """
 
 from __future__ import annotations
@@ -18,8 +17,8 @@ from models.backtest import Judged, reliability
 from models.errors import InputError
 from models.stability import fit_probability, probability_stable
 
-CALIBRATIONS: Final = ("stated", "held_out_rows", "selected_rows")
-"""Calibrations that are compared: the one that was stated, refitted on all held-out rows, and on selected ones only."""
+CALIBRATIONS: Final = ("stated", "held_out_rows")
+"""Calibrations that are compared: the one that was stated, and one refitted on held-out rows."""
 
 
 def compare_calibrations(
@@ -41,9 +40,9 @@ def compare_calibrations(
     Returns
     -------
     dict
-        ``halves`` (rows of each); ``fits``: for both refitted calibrations the two fits, without their tables
-        (``method`` is ``none`` with a reason where a half has too few rows of a class); ``thresholds``: per threshold,
-        for each of `CALIBRATIONS`, what `models.backtest.reliability` says of it, without the bins.
+        ``halves`` (rows of each); ``fits``: the two refitted calibrations, without their tables (``method`` is
+        ``none`` with a reason where a half has too few rows of a class); ``thresholds``: per threshold, for each of
+        `CALIBRATIONS`, what `models.backtest.reliability` says of it, without the bins.
 
     Raises
     ------
@@ -53,17 +52,13 @@ def compare_calibrations(
     if half.shape != rows.predicted.shape:
         raise InputError(f"{len(rows)} rows need as many halves, not {half.shape}")
     stable = rows.hits("stable", 0.0)
-    chosen = {"held_out_rows": np.ones(len(rows), dtype=np.bool_), "selected_rows": rows.predicted <= 0.0}
-    stated: dict[str, NDArray[np.float64]] = {"stated": rows.probability}
-    fits: dict[str, list[dict[str, Any]]] = {}
-    for name, some in chosen.items():
-        probability = np.full(len(rows), np.nan)
-        fits[name] = []
-        for measured in (half, ~half):
-            fit = _fit(rows.predicted[some & ~measured], rows.true[some & ~measured])
-            probability[measured] = probability_stable(rows.predicted[measured], fit)
-            fits[name].append({key: value for key, value in fit.items() if key != "reliability"})
-        stated[name] = probability
+    refitted = np.full(len(rows), np.nan)
+    fits = []
+    for measured in (half, ~half):
+        fit = _fit(rows.predicted[~measured], rows.true[~measured])
+        refitted[measured] = probability_stable(rows.predicted[measured], fit)
+        fits.append({key: value for key, value in fit.items() if key != "reliability"})
+    stated = {"stated": rows.probability, "held_out_rows": refitted}
     compared = []
     for threshold in (0.0, *thresholds):
         selected = rows.predicted <= threshold

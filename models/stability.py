@@ -5,6 +5,10 @@ predictions are also the most wrong ones. The calibration therefore uses rows of
 has not seen, held against a hull without them, and maps the predicted decomposition energy to the observed share of
 stable compounds with Platt's logistic: J. Platt, Advances in Large Margin Classifiers, 61 (1999), with the targets
 and the Newton iteration of Lin, Lin and Weng, Machine Learning 68, 267 (2007).
+
+Rows that are predicted on or below the hull, which are those that a screen selects, get a logistic of their own. One
+logistic for all rows is ruled by the many unstable ones far above the hull and states too much below it, where the
+winner's curse is at work.
 """
 
 from __future__ import annotations
@@ -42,7 +46,8 @@ def fit_probability(predicted: ArrayLike, true: ArrayLike, *, n_bins: int = 10) 
         JSON-able. ``method`` is ``"platt"`` with ``slope`` (per eV/atom, never positive) and ``intercept``,
         p = 1 / (1 + exp(-(slope d + intercept))); or ``"none"`` with a ``reason`` where there are too few rows of
         either class, in which case no probability is stated. Further: ``n``, ``n_stable``, ``range`` (of the
-        predicted values that were seen, eV/atom: beyond it the probability stays at its end), ``brier``,
+        predicted values that were seen, eV/atom: beyond it the probability stays at its end), ``selected`` (the same
+        fitted on the rows predicted at or below 0, for such rows; absent where they are too few), ``brier``,
         ``calibration_error`` (mean distance of observed from stated share over the bins) and ``reliability`` (per bin:
         ``low``, ``high`` in eV/atom, ``n``, ``stated``, ``observed``, and the 95 % Wilson interval ``observed_low``,
         ``observed_high``), measured on the fitted rows.
@@ -62,13 +67,11 @@ def fit_probability(predicted: ArrayLike, true: ArrayLike, *, n_bins: int = 10) 
         return result | {
             "reason": f"{n_stable} stable and {n - n_stable} unstable calibration rows; {MIN_PER_CLASS} of each needed"
         }
-    slope, intercept = _platt(d_pred, stable)
-    result |= {
-        "method": "platt",
-        "slope": slope,
-        "intercept": intercept,
-        "range": [float(d_pred.min()), float(d_pred.max())],
-    }
+    result |= {"method": "platt"} | _line(d_pred, stable)
+    chosen = d_pred <= 0.0
+    n_chosen, n_found = int(chosen.sum()), int(stable[chosen].sum())
+    if n_found >= MIN_PER_CLASS and n_chosen - n_found >= MIN_PER_CLASS:
+        result["selected"] = {"n": n_chosen, "n_stable": n_found} | _line(d_pred[chosen], stable[chosen])
     probability = probability_stable(d_pred, result)
     table = _reliability(d_pred, probability, stable, n_bins)
     return result | {
@@ -89,10 +92,12 @@ def probability_stable(predicted: ArrayLike, calibration: Mapping[str, Any]) -> 
         return np.full(d.shape, np.nan)
     if method != "platt":
         raise InputError(f"Unknown calibration method {method!r}: fit the calibration again.")
-    # Outside of what was seen the logistic would state certainties that no row supports.
-    low, high = calibration["range"]
-    z = calibration["slope"] * np.clip(d, low, high) + calibration["intercept"]
-    return np.asarray(_sigmoid(z))
+    probability = _on_line(d, calibration)
+    if "selected" in calibration:
+        chosen = calibration["selected"]
+        # above the hull never more than on it, though the two lines need not meet there
+        probability = np.where(d > 0.0, np.minimum(probability, _on_line(0.0, chosen)), _on_line(d, chosen))
+    return np.where(np.isnan(d), np.nan, probability)
 
 
 def residual_summary(prediction: ArrayLike, truth: ArrayLike) -> dict[str, Any]:
@@ -120,6 +125,17 @@ def residual_summary(prediction: ArrayLike, truth: ArrayLike) -> dict[str, Any]:
         "bias": float(error.mean()),
         "quantiles": {f"{q:g}": float(np.quantile(error, q)) for q in RESIDUAL_QUANTILES},
     }
+
+
+def _line(d: NDArray[np.float64], stable: NDArray[np.bool_]) -> dict[str, Any]:
+    slope, intercept = _platt(d, stable)
+    return {"slope": slope, "intercept": intercept, "range": [float(d.min()), float(d.max())]}
+
+
+def _on_line(d: ArrayLike, line: Mapping[str, Any]) -> NDArray[np.float64]:
+    # Outside of what was seen the logistic would state certainties that no row supports.
+    low, high = line["range"]
+    return np.asarray(_sigmoid(line["slope"] * np.clip(d, low, high) + line["intercept"]))
 
 
 def _platt(d: NDArray[np.float64], stable: NDArray[np.bool_]) -> tuple[float, float]:

@@ -7,21 +7,22 @@ from typing import Any
 import numpy as np
 
 from models.formula import parse_many
+from models.hull import PhaseHull
 from models.stability import fit_probability, residual_summary
 from storage.artifact import ArtifactRef, ArtifactRequest
 from storage.store import ArtifactStore, ArtifactWriter
 from tasks.loading import input_of, load_hull, load_predictor, reference_correction
 from tasks.stage import build, stage
 
-STAGE_VERSION = 1
+STAGE_VERSION = 2
 
 
 @stage("calibrate")
 def calibrate(root: str, network: ArtifactRef, phases: ArtifactRef) -> ArtifactRef:
     """Fit the probability of being stable on the network's calibration rows.
 
-    Those rows are whole chemical systems kept out of training. Each one's predicted and true energy is held against
-    the hull of all other compositions, exactly as a candidate's is.
+    Those rows are whole chemical systems kept out of training. Their predicted and true energies are held against the
+    hull of all phases outside of these systems, as if nothing were known in them: most candidates are in such systems.
     """
     store = ArtifactStore(root)
     request = ArtifactRequest(
@@ -50,7 +51,7 @@ def _write(writer: ArtifactWriter, store: ArtifactStore, network: ArtifactRef, p
         fractions = parse_many(table.column("formula").to_pylist()).fractions
         truth = table.column("formation_energy_per_atom").to_numpy() - fractions @ reference_correction(store, phases)
         prediction = load_predictor(network, phases).predict(fractions.astype(np.float32))[0].astype(np.float64)
-        hull = load_hull(phases)
+        hull = _without_systems(store, phases, set(table.column("chemsys").to_pylist()))
         result = {
             "probability": fit_probability(
                 hull.decomposition_energy(fractions, prediction), hull.decomposition_energy(fractions, truth)
@@ -58,3 +59,11 @@ def _write(writer: ArtifactWriter, store: ArtifactStore, network: ArtifactRef, p
             "residuals": residual_summary(prediction, truth),
         }
     writer.write_json("calibration.json", result)
+
+
+def _without_systems(store: ArtifactStore, phases: ArtifactRef, systems: set[str]) -> PhaseHull:
+    """Return the hull of the phases that are not of these chemical systems."""
+    formulas = store.read_table(phases, columns=["formula"]).column("formula")
+    parsed = parse_many(formulas.to_pylist())
+    inside = np.isin(np.array(parsed.chemsys, dtype=str), list(systems))
+    return load_hull(phases).without(parsed.fractions[inside])

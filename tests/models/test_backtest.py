@@ -194,17 +194,17 @@ def made_up(n: int, seed: int) -> Judged:
     return Judged(predicted, true, true, 1.0 / (1.0 + np.exp(40.0 * predicted)))
 
 
-def test_a_calibration_among_the_selected_repairs_an_overconfident_one() -> None:
+def test_a_calibration_on_held_out_rows_repairs_an_overconfident_one() -> None:
     rows = made_up(6000, 5)
     half = np.random.default_rng(6).random(6000) < 0.5
     found = compare_calibrations(rows, half, (-0.05, -0.1))
     assert found["halves"] == [int((~half).sum()), int(half.sum())]
     assert [entry["threshold"] for entry in found["thresholds"]] == [0.0, -0.05, -0.1]
     for entry in found["thresholds"]:
-        assert entry["stated"]["n"] == entry["selected_rows"]["n"] == entry["selected"]
-        assert entry["selected_rows"]["log_loss"] < entry["stated"]["log_loss"]
-        assert entry["selected_rows"]["calibration_error"] < 0.08 < entry["stated"]["calibration_error"]
-    assert all(fit["method"] == "platt" for fits in found["fits"].values() for fit in fits)
+        assert entry["stated"]["n"] == entry["held_out_rows"]["n"] == entry["selected"]
+        assert entry["held_out_rows"]["log_loss"] < entry["stated"]["log_loss"]
+        assert entry["held_out_rows"]["calibration_error"] < 0.08 < entry["stated"]["calibration_error"]
+    assert all(fit["method"] == "platt" for fit in found["fits"])
 
 
 def test_a_calibration_is_measured_on_rows_it_has_not_seen() -> None:
@@ -215,14 +215,14 @@ def test_a_calibration_is_measured_on_rows_it_has_not_seen() -> None:
     true = np.where(half, -0.1, 0.1)
     true[::20] *= -1.0  # ten of each class in each half, or nothing is fitted
     found = compare_calibrations(Judged(predicted, true, true, np.full(400, 0.5)), half, ())
-    assert found["thresholds"][0]["selected_rows"]["log_loss"] > 2.0
+    assert found["thresholds"][0]["held_out_rows"]["log_loss"] > 2.0
     assert found["thresholds"][0]["stated"]["log_loss"] == pytest.approx(math.log(2.0))
 
 
 def test_too_few_rows_state_no_probability() -> None:
     rows = Judged(PREDICTED, TRUE, AMONG_ALL, PROBABILITY)
     found = compare_calibrations(rows, np.arange(8) < 4, (-0.1,))
-    assert {fit["method"] for fits in found["fits"].values() for fit in fits} == {"none"}
+    assert {fit["method"] for fit in found["fits"]} == {"none"}
     assert found["thresholds"][0]["held_out_rows"]["n"] == 0
     assert found["thresholds"][0]["held_out_rows"]["n_without"] == 6
     with pytest.raises(InputError, match="as many halves"):

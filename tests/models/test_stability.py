@@ -35,10 +35,17 @@ def test_recovers_the_logistic_that_made_the_rows() -> None:
 def test_agrees_with_an_unregularised_logistic_regression() -> None:
     predicted, true = sample(20_000)
     calibration = fit_probability(predicted, true)
-    reference = LogisticRegression(C=1e10, tol=1e-10).fit(predicted[:, None], true <= 0)
-    expected = reference.predict_proba(predicted[:, None])[:, 1]
+    chosen = predicted <= 0
+    of_chosen = _logistic(predicted[chosen], true[chosen])
     # Platt's smoothed targets differ from 0 and 1 by one part in the rows of a class.
-    assert probability_stable(predicted, calibration) == pytest.approx(expected, abs=2e-3)
+    assert probability_stable(predicted[chosen], calibration) == pytest.approx(of_chosen, abs=2e-3)
+    del calibration["selected"]
+    assert probability_stable(predicted, calibration) == pytest.approx(_logistic(predicted, true), abs=2e-3)
+
+
+def _logistic(predicted: np.ndarray, true: np.ndarray) -> np.ndarray:
+    reference = LogisticRegression(C=1e10, tol=1e-10).fit(predicted[:, None], true <= 0)
+    return np.asarray(reference.predict_proba(predicted[:, None])[:, 1])
 
 
 def test_calibration_survives_json_and_describes_itself() -> None:
@@ -73,6 +80,31 @@ def test_probability_never_rises_with_the_energy(seed: int, noise: float, n: int
         assert np.all((p > 0) & (p < 1))
 
 
+def test_the_selected_rows_have_a_logistic_of_their_own() -> None:
+    """Below 0 the prediction says nothing (half are stable), above it a lot: one line has to be wrong somewhere."""
+    rng = np.random.default_rng(3)
+    predicted = np.concatenate([rng.uniform(-0.4, 0.0, 600), rng.uniform(0.0, 2.0, 4000)])
+    true = np.where(rng.random(4600) < np.where(predicted <= 0, 0.5, np.exp(-20 * predicted) / 2), -0.1, 0.1)
+    calibration = fit_probability(predicted, true)
+    chosen, stable = predicted <= 0, true <= 0
+    assert calibration["selected"]["n"] == chosen.sum() == 600
+    assert calibration["selected"]["n_stable"] == stable[chosen].sum()
+    # the likelihood is largest where the mean stated is the observed share, but for Platt's smoothed targets
+    assert probability_stable(predicted[chosen], calibration).mean() == pytest.approx(stable[chosen].mean(), abs=2e-3)
+    deep = predicted < -0.3
+    assert probability_stable(predicted[deep], calibration) == pytest.approx(stable[deep].mean(), abs=0.12)
+    del calibration["selected"]
+    assert probability_stable(predicted[deep], calibration).mean() > stable[deep].mean() + 0.15
+
+
+def test_few_selected_rows_share_the_logistic_of_all() -> None:
+    predicted, true = sample()
+    chosen = np.flatnonzero(predicted <= 0)[9:]  # nine rows are too few of either class
+    calibration = fit_probability(np.delete(predicted, chosen), np.delete(true, chosen))
+    assert calibration["method"] == "platt"
+    assert "selected" not in calibration
+
+
 def test_states_no_more_certainty_than_it_has_seen() -> None:
     predicted, true = sample()
     calibration = fit_probability(predicted, true)
@@ -91,6 +123,10 @@ def test_a_prediction_that_says_the_contrary_gives_the_base_rate() -> None:
     predicted, true = sample()
     calibration = fit_probability(-predicted, true)
     assert calibration["slope"] == 0.0
+    n, k = calibration["selected"]["n"], calibration["selected"]["n_stable"]
+    # of the selected; the others are more often stable, but a higher energy never states more
+    assert probability_stable([-1.0, 1.0], calibration) == pytest.approx([(k + 1) / (n + 2)] * 2)
+    del calibration["selected"]
     n, k = calibration["n"], calibration["n_stable"]
     assert probability_stable([-1.0, 1.0], calibration) == pytest.approx([(k + 1) / (n + 2)] * 2)
 

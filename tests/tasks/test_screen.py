@@ -13,12 +13,16 @@ import pytest
 from models.charge_balance import is_neutral
 from models.errors import InputError
 from models.formula import parse_many
+from models.hull import PhaseHull
 from models.stability import probability_stable
 from storage.artifact import ArtifactRef
 from storage.errors import ForeignPart, SchemeMismatch
 from storage.model_files import read_model
 from storage.store import ArtifactStore
+from tasks.calibrate import calibrate
 from tasks.candidate_flags import incomplete_systems
+from tasks.clean import clean_training
+from tasks.featurize import featurize_fractions
 from tasks.ingest import ingest
 from tasks.loading import load_hull, load_predictor
 from tasks.merge import merge_candidates
@@ -26,6 +30,7 @@ from tasks.parameters import ScreenParameters, SourceParameters, SpaceParameters
 from tasks.precision import measure_precision, read_band
 from tasks.screen import screen_block
 from tasks.spaces import composition_space, plan_blocks
+from tasks.train import train_network
 
 
 def parts_of(
@@ -202,13 +207,55 @@ def test_energies_are_those_of_network_and_hull(stages: Any, candidates: Artifac
     assert table["formula"].is_unique
 
 
-def test_the_probability_comes_from_the_calibration(stages: Any, candidates: ArtifactRef) -> None:
-    table = stages.store.read_table(candidates).to_pandas()
-    calibration = json.loads(stages.store.read_bytes(stages.calibration, "calibration.json"))["probability"]
+@pytest.fixture(scope="module")
+def calibrated(stages: Any) -> tuple[ArtifactRef, ArtifactRef, ArtifactRef]:
+    """Features, network and calibration with enough calibration rows of both classes."""
+    cleaning = stages.cleaning.model_copy(update={"calibration_fraction": 0.6})
+    training = stages.run(clean_training, stages.energies, stages.references, cleaning)
+    features = stages.run(featurize_fractions, training)
+    network = stages.run(train_network, features, stages.training_parameters)
+    return features, network, stages.run(calibrate, network, stages.phases)
+
+
+def test_the_probability_comes_from_the_calibration(
+    stages: Any, parts: list[ArtifactRef], calibrated: tuple[ArtifactRef, ArtifactRef, ArtifactRef]
+) -> None:
+    _, _, ref = calibrated
+    inputs = (stages.network, stages.phases, None, ref, stages.known, stages.screening)
+    table = stages.store.read_table(stages.run(merge_candidates, parts, *inputs)).to_pandas()
+    calibration = json.loads(stages.store.read_bytes(ref, "calibration.json"))["probability"]
     assert calibration["method"] == "platt"
     np.testing.assert_allclose(
         table["probability_stable"], probability_stable(table["decomposition_energy"], calibration), rtol=1e-12
     )
+
+
+def test_without_a_calibration_no_probability_is_stated(stages: Any, candidates: ArtifactRef) -> None:
+    calibration = json.loads(stages.store.read_bytes(stages.calibration, "calibration.json"))["probability"]
+    assert calibration["method"] == "none"
+    assert "unstable calibration rows" in calibration["reason"]
+    assert (
+        stages.store.read_table(candidates).column("probability_stable").null_count
+        == stages.store.manifest(candidates).rows
+    )
+
+
+def test_calibration_rows_are_judged_as_if_nothing_were_known_in_their_systems(
+    stages: Any, calibrated: tuple[ArtifactRef, ArtifactRef, ArtifactRef]
+) -> None:
+    features, network, ref = calibrated
+    rows = stages.store.read_table(features).to_pandas().query("split == 'calibration'")
+    parsed = parse_many(rows["formula"].tolist())
+    phases = stages.store.read_table(stages.phases).to_pandas()
+    left = phases[~phases["chemsys"].isin(set(rows["chemsys"]))]
+    assert 0 < len(left) < len(phases)
+    hull = PhaseHull(parse_many(left["formula"].tolist()).fractions, left["formation_energy_per_atom"].to_numpy())
+    prediction = load_predictor(network, stages.phases).predict(parsed.fractions.astype(np.float32))[0]
+    below = hull.decomposition_energy(parsed.fractions, prediction.astype(np.float64))
+    fitted = json.loads(stages.store.read_bytes(ref, "calibration.json"))["probability"]
+    truth = hull.decomposition_energy(parsed.fractions, rows["formation_energy_per_atom"].to_numpy())
+    assert (fitted["n"], fitted["n_stable"]) == (len(rows), (truth <= 0).sum())
+    assert fitted["range"] == pytest.approx([below.min(), below.max()], abs=1e-9)
 
 
 def test_flags_by_hand(stages: Any, candidates: ArtifactRef) -> None:

@@ -1,6 +1,9 @@
 """The screen of all 446,597,140 compositions, from its artifacts, into docs/whole-space.md.
 
-ELEMSCREEN_REFERENCE_DATA=... elemscreen campaign run benchmarks/campaigns/whole-space.yaml --store STORE
+Network, phases and the list of known compositions are those of benchmarks/campaigns/first-campaign.yaml:
+
+elemscreen screen --model M --phases P --known K --arity 2,3,4 --precision fast --store STORE
+elemscreen screen --model M --phases P ... --precision fp32 --store STORE       (a part of it, to compare with)
 python -m benchmarks.whole_space STORE [--note "what the machine did besides"] [--against KEY_OF_AN_FP32_SCREEN]
 """
 
@@ -15,12 +18,14 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from benchmarks.first_campaign import canaries, newest_report, table
+from benchmarks.first_campaign import canaries, table
 from benchmarks.run import machine
 from models.categories import ALL, CATEGORIES, TABLE_3_3
+from models.space import CompositionSpace
 from storage.artifact import ArtifactRef
 from storage.catalog import catalog
 from storage.store import ArtifactStore
+from tasks.loading import load_card
 from tasks.parameters import SpaceParameters
 from tasks.spaces import composition_space
 
@@ -29,6 +34,20 @@ PUBLISHED_SYSTEMS = {2: 232, 3: 14_366, 4: 353_352}
 PUBLISHED_COMPOSITIONS = "4.3 million"
 FLOP_PER_COMPOSITION = 2 * 4_624_416
 PAGE = Path("docs/whole-space.md")
+
+
+def whole_screen(store: ArtifactStore) -> ArtifactRef:
+    """Return the newest candidates of all compositions."""
+    for row in catalog(store, "candidates"):
+        found = store.resolve(row.key)
+        if store.manifest(found).counts.get("screened") == len(CompositionSpace()):
+            return found
+    raise SystemExit(f"{store.root} holds no screen of all {len(CompositionSpace()):,} compositions; run it first")
+
+
+def network(store: ArtifactStore, candidates: ArtifactRef) -> str:
+    card = load_card(store.resolve(store.manifest(candidates).inputs["network"].key))
+    return f"validation MAE {card.metrics['validation']['mae']:.4f} eV/atom on {card.split['validation']:,} rows"
 
 
 def parts_of(store: ArtifactStore, candidates: ArtifactRef) -> list[ArtifactRef]:
@@ -101,7 +120,9 @@ def flags(store: ArtifactStore, candidates: ArtifactRef) -> str:
 
 def effort(store: ArtifactStore, candidates: ArtifactRef) -> str:
     parts = parts_of(store, candidates)
-    records = [store.run_record(part) for part in parts]
+    records = sorted((store.run_record(part) for part in parts), key=lambda record: record["started"])
+    tenth = max(1, len(records) // 10)
+    first, last = (max(r["peak_rss_bytes"] for r in some) / 1e9 for some in (records[:tenth], records[-tenth:]))
     counts = store.manifest(candidates).counts
     busy = sum(record["seconds"] for record in records)
     started = min(dt.datetime.fromisoformat(record["started"]) for record in records)
@@ -113,7 +134,8 @@ def effort(store: ArtifactStore, candidates: ArtifactRef) -> str:
         ("seconds of workers", f"{busy:,.0f}"),
         ("compositions/s and worker", f"{n / busy:,.0f}"),
         ("fp32 operations that they stand for", f"{n * FLOP_PER_COMPOSITION / busy / 1e9:,.0f} GFLOP/s and worker"),
-        ("largest memory of a worker", f"{max(r['peak_rss_bytes'] for r in records) / 1e9:.2f} GB"),
+        ("largest memory of a worker", f"{max(r['peak_rss_bytes'] for r in records) / 1e9:.2f} GB "
+                                       f"({first:.2f} GB in the first tenth of the blocks, {last:.2f} GB in the last)"),
         ("merge", f"{store.run_record(candidates)['seconds']:,.0f} s, "
                   f"{store.run_record(candidates)['peak_rss_bytes'] / 1e9:.2f} GB"),
         ("computed again in fp32", f"{counts['decided_again']:,} ({counts['decided_again'] / n:.2%})"),
@@ -169,14 +191,13 @@ def main() -> None:
     parser.add_argument("--against")
     options = parser.parse_args()
     store = ArtifactStore(options.store)
-    made = newest_report(store)
-    candidates = made["candidates"]
+    candidates = whole_screen(store)
     text = f"""# All 446,597,140 compositions
 
 Written by `python -m benchmarks.whole_space STORE` on {dt.datetime.now(dt.UTC):%Y-%m-%d} from the artifacts of
-`benchmarks/campaigns/whole-space.yaml`: every binary, ternary and quaternary composition of 86 elements with at most
-ten atoms, by an ElemNet trained on the OQMD's formation energies, against the hull of the same data; threshold
-{store.manifest(candidates).parameters["threshold"]} eV/atom.
+`elemscreen screen --arity 2,3,4 --precision fast`: every binary, ternary and quaternary composition of 86 elements with
+at most ten atoms, by an ElemNet trained on the OQMD's formation energies ({network(store, candidates)}), against the
+hull of the same data; threshold {store.manifest(candidates).parameters["threshold"]} eV/atom.
 
 {machine()}. {options.note}
 
@@ -194,7 +215,7 @@ Categories of the dissertation's Table 3.3, lanthanides and actinides left out.
 
 ## Compositions that no chemist believes
 
-{canaries(store, made)}
+{canaries(store, {"candidates": candidates})}
 
 ## What it took
 

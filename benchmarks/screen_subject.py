@@ -104,7 +104,7 @@ class Subject:
     def computed_share(self) -> float:
         """Share of the network's products that the bytes' sieve computes: it leaves silent units out."""
         left = whole = 0
-        mean, std = self.predictor._scale
+        mean, std = self.predictor.scale
         for network in self.networks:
             chain = dense_chain(network, mean, std)
             pruned, _ = _without_silent_units(chain, _largest_activations(chain))

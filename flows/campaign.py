@@ -8,6 +8,7 @@ from flows.parameters import CampaignParameters
 from flows.run import CampaignResult, on_cluster, store_root
 from tasks.calibrate import calibrate
 from tasks.clean import clean_phases, clean_training
+from tasks.cluster import usual_block_size
 from tasks.featurize import featurize_fractions, featurize_graphs
 from tasks.formulas import with_lists
 from tasks.ingest import ingest
@@ -62,7 +63,7 @@ def campaign_stages(parameters: CampaignParameters) -> CampaignResult:
     precision = measure_precision.submit(root, network, p.screening).result() if p.screening.is_fast else None
     student = make_student(root, network, phases, precision, p.screening)
     moduli_training = train_moduli.submit(root, elastic_graphs, p.moduli)
-    blocks = plan_blocks(p.screening, p.block_size)
+    blocks = plan_blocks(p.screening, p.block_size or usual_block_size(p.cluster))
     parts = screen_blocks(root, network, phases, precision, p.screening, blocks, p.tasks_in_flight, student)
     candidates = merge_candidates.submit(
         root, parts, network, phases, precision, calibration, known, p.screening, student

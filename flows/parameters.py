@@ -55,7 +55,9 @@ class ScreenFlowParameters(FlowParameters):
     phases: str = Field("starter", description="known phases: `starter`, a file, an artifact folder or a key")
     known: str | None = Field(None, description="a list of known compositions: file, artifact folder or key")
     screening: ScreenParameters = Field(default_factory=ScreenParameters)
-    block_size: int = Field(2_500_000, ge=1, description="compositions per screening task; no part of the result")
+    block_size: int | None = Field(
+        None, ge=1, description="compositions per screening task, empty: what suits the workers; no part of the result"
+    )
     tasks_in_flight: int = Field(
         256,
         ge=1,
@@ -88,7 +90,9 @@ class CampaignParameters(FlowParameters):
     cleaning: CleanParameters = Field(default_factory=CleanParameters)
     training: TrainParameters = Field(default_factory=TrainParameters)
     screening: ScreenParameters = Field(default_factory=ScreenParameters)
-    block_size: int = Field(2_500_000, ge=1, description="compositions per screening task; no part of the result")
+    block_size: int | None = Field(
+        None, ge=1, description="compositions per screening task, empty: what suits the workers; no part of the result"
+    )
     tasks_in_flight: int = Field(
         256,
         ge=1,

@@ -8,6 +8,7 @@ from flows.parameters import ScreenFlowParameters
 from flows.run import on_cluster, store_root
 from storage.artifact import ArtifactRef
 from tasks.calibrate import calibrate
+from tasks.cluster import usual_block_size
 from tasks.formulas import with_lists
 from tasks.inputs import resolve_compounds, resolve_model, resolve_phases
 from tasks.merge import merge_candidates
@@ -33,7 +34,7 @@ def screen_stages(parameters: ScreenFlowParameters) -> ArtifactRef:
     known = resolve_compounds.submit(root, p.known).result() if p.known else None
     precision = measure_precision.submit(root, network, p.screening).result() if p.screening.is_fast else None
     student = make_student(root, network, phases, precision, p.screening)
-    blocks = plan_blocks(p.screening, p.block_size)
+    blocks = plan_blocks(p.screening, p.block_size or usual_block_size(p.cluster))
     calibrating = calibrate.submit(root, network, phases)
     parts = screen_blocks(root, network, phases, precision, p.screening, blocks, p.tasks_in_flight, student)
     calibration = calibrating.result()

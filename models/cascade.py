@@ -114,7 +114,7 @@ class Decision:
 
 def decide(
     arithmetic: Arithmetic,
-    fractions: NDArray[np.floating],
+    fractions: Any,
     others: NDArray[np.float64],
     threshold: float,
     band: Band | None = None,
@@ -128,7 +128,8 @@ def decide(
     arithmetic
         The network.
     fractions
-        Compositions (n, n_features).
+        Compositions (n, n_features), or anything that the arithmetic takes for them, that has a length and of which
+        rows can be picked (`models.device_space.NumberedRows`); an array with a student.
     others
         Hull of all other compositions at them (n,), eV/atom.
     threshold
@@ -151,7 +152,7 @@ def decide(
 
 def _decide(
     arithmetic: Arithmetic,
-    fractions: NDArray[np.floating],
+    fractions: Any,
     others: NDArray[np.float64],
     threshold: float,
     band: Band | None,
@@ -217,7 +218,7 @@ def measure_band(
     Raises
     ------
     InputError
-        For an empty sample.
+        For an empty sample, or where the sieve's arithmetic overflows.
     """
     n = min(n_sample, len(space))
     if n < 1:
@@ -233,4 +234,6 @@ def measure_band(
         largest, total = max(largest, float(deviation.max())), total + float(deviation.sum())
         if on_progress is not None:
             on_progress(min(start + chunk, n), n)
+    if not np.isfinite(largest):
+        raise InputError(f"{kind} overflows on this network: screen with precision fp32")
     return Band(kind, max(BAND_FACTOR * largest, SMALLEST_BAND), n, largest, total / n)

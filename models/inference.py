@@ -95,10 +95,10 @@ def batch_function(network: nn.Module, mean: float, std: float, batch: int, engi
     """
     if engine not in ENGINES:
         raise InputError(f"Unknown inference engine {engine!r}: choose one of {', '.join(ENGINES)}.")
+    eager = eager_function(network, mean, std)
     if not isinstance(network, ElemNet):
-        return _module_function(network, mean, std), "eager"
+        return eager, "eager"
     chain = dense_chain(network, mean, std)
-    eager = _eager_function(chain)
     if engine == "eager":
         return eager, "eager"
     try:
@@ -158,7 +158,12 @@ def chained(layers: Sequence[Callable[[Tensor], Tensor]]) -> BatchFunction:
     return run
 
 
-def _eager_function(chain: list[DenseLayer]) -> BatchFunction:
+def eager_function(network: nn.Module, mean: float, std: float) -> BatchFunction:
+    """Return the network through torch's own layers, (n, n_features) -> (n,), on the device that it is on."""
+    if not isinstance(network, ElemNet):
+        return _module_function(network, mean, std)
+    chain = dense_chain(network, mean, std)
+
     def run(x: Tensor) -> Tensor:
         for layer in chain:
             x = nn.functional.linear(x, layer.weight, layer.bias)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -69,7 +70,7 @@ class Predictor:
         self.n_features = int(architecture.get("parameters", {}).get("n_features", 86))
         self.correction = _checked_correction(reference_correction, self.n_features)
         self._networks = networks = [_load(architecture, member) for member in members]
-        self._scale = (mean, std)
+        self.scale = (mean, std)
         compiled = [batch_function(network, mean, std, self.batch_size, engine) for network in networks]
         if len({used for _, used in compiled}) > 1:  # all members take one path, so that their spread is the networks'
             compiled = [batch_function(network, mean, std, self.batch_size, "eager") for network in networks]
@@ -82,6 +83,10 @@ class Predictor:
     def n_members(self) -> int:
         """Members of the ensemble."""
         return len(self._functions)
+
+    def copied_networks(self) -> list[nn.Module]:
+        """Return copies of the members' networks, to be moved elsewhere."""
+        return [copy.deepcopy(network) for network in self._networks]
 
     def predict(
         self, fractions: NDArray[np.floating], *, position: int = 0
@@ -106,7 +111,7 @@ class Predictor:
         InputError
             If the shape is wrong or a fraction is not finite.
         """
-        x = self._checked(fractions)
+        x = self.checked(fractions)
         single = [self._run(function, x, position % self.batch_size) for function in self._functions]
         values = np.stack(single).astype(np.float64)
         std = values.std(axis=0, ddof=1).astype(np.float32) if len(values) > 1 else None
@@ -146,11 +151,11 @@ class Predictor:
         """
         if kind not in self._sieves:
             self.require_place_free()
-            mean, std = self._scale
+            mean, std = self.scale
             self._sieves[kind] = [
                 sieve_function(network, mean, std, self.batch_size, kind) for network in self._networks
             ]
-        x = self._checked(fractions)
+        x = self.checked(fractions)
         values = np.stack([self._run(function, x, 0) for function in self._sieves[kind]]).astype(np.float64)
         return self._corrected(values, x).astype(np.float32)
 
@@ -158,15 +163,16 @@ class Predictor:
     def precise(self, fractions: NDArray[np.floating]) -> NDArray[np.float64]:
         """Mean over the members in float64 (n,), eV/atom, of float32 fractions: for rows that fp32 cannot decide."""
         if self._precise is None:
-            mean, std = self._scale
+            mean, std = self.scale
             self._precise = [precise_function(network, mean, std) for network in self._networks]
-        x = self._checked(fractions)
+        x = self.checked(fractions)
         rows = torch.from_numpy(x.astype(np.float64))
         # row by row: the bits must not depend on how many rows came together
         values = np.array([[float(f(rows[i : i + 1])) for i in range(len(x))] for f in self._precise])
         return self._corrected(values.reshape(len(self._precise), len(x)), x)
 
-    def _checked(self, fractions: NDArray[np.floating]) -> NDArray[np.float32]:
+    def checked(self, fractions: NDArray[np.floating]) -> NDArray[np.float32]:
+        """Rows (n, n_features) as float32, or an InputError that says what is wrong with them."""
         x = np.ascontiguousarray(fractions, dtype=np.float32)
         if x.ndim != 2 or x.shape[1] != self.n_features:
             raise InputError(f"The model takes element fractions (n, {self.n_features}), got shape {x.shape}.")

@@ -3,13 +3,18 @@
 Whole chemical systems are enumerated as arrays, predicted in batches of one shape at places that follow from the
 index, and held against the hull at the same compositions. The survivors of a range are therefore those of any
 partition of it, bit for bit, and memory does not grow with its size.
+
+The same call screens on a GPU: a predictor there (`models.device_predictor`) enumerates the compositions itself, and
+several chunks are in hand at a time, so that the processor evaluates the hull while the device computes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, fields
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +28,20 @@ F = TypeVar("F", np.float32, np.float64)
 
 CHUNK_ROWS = 65_536
 """Compositions held in memory at a time (about 25 MB of dense rows); no part of the result."""
+
+
+@runtime_checkable
+class Enumerating(Protocol):
+    """A predictor that enumerates compositions itself, and is called from several threads."""
+
+    threads: int
+    """Chunks in hand at a time."""
+    chunk_rows: int
+    """Compositions of a chunk."""
+
+    def rows(self, space: CompositionSpace, start: int, stop: int) -> Any:
+        """Compositions ``start`` to ``stop - 1`` of a space: with a length, and some of them can be picked."""
+        ...
 
 
 class Hull(Protocol):
@@ -143,7 +162,7 @@ def screen_range(
     band: Band | None = None,
     student: Clearing | None = None,
     on_progress: Callable[[int, int], None] | None = None,
-    batch: int = CHUNK_ROWS,
+    batch: int | None = None,
 ) -> ScreenBlock:
     """Screen the indices ``start`` to ``stop - 1`` of a composition space.
 
@@ -167,7 +186,7 @@ def screen_range(
     on_progress
         Called with the compositions done and in all, after every `batch` of them; may raise to stop.
     batch
-        Compositions held in memory at a time; no part of the result.
+        Compositions held in memory at a time, by default what suits the predictor; no part of the result.
 
     Raises
     ------
@@ -178,17 +197,42 @@ def screen_range(
         raise InputError(f"The range {start} to {stop} lies outside the composition space of {len(space):,}.")
     if not np.isfinite(threshold):
         raise InputError(f"The threshold must be a finite energy in eV/atom, got {threshold}.")
+    threads = 1
+    if student is None and isinstance(predictor, Enumerating):
+        threads, batch = predictor.threads, predictor.chunk_rows if batch is None else batch
+    batch = CHUNK_ROWS if batch is None else batch
     if batch < 1:
         raise InputError(f"The screen's batch must be at least 1, got {batch}.")
+
+    def work(low: int) -> ScreenBlock:
+        return _screen_chunk(low, min(stop, low + batch), space, predictor, hull, threshold, band, student)
+
     kept = [
         _screen_chunk(start, start, space, predictor, hull, threshold, band, student)
     ]  # the columns of an empty result
-    for low in range(start, stop, batch):
-        high = min(stop, low + batch)
-        kept.append(_screen_chunk(low, high, space, predictor, hull, threshold, band, student))
+    for low, found in zip(range(start, stop, batch), _in_order(work, range(start, stop, batch), threads), strict=True):
+        kept.append(found)
         if on_progress is not None:
-            on_progress(high - start, stop - start)
+            on_progress(min(stop, low + batch) - start, stop - start)
     return merge_blocks(kept)
+
+
+def _in_order(work: Callable[[int], ScreenBlock], starts: Sequence[int], threads: int) -> Iterator[ScreenBlock]:
+    """Results in the order of the starts, with at most `threads` of them in the making."""
+    if threads == 1:
+        yield from map(work, starts)
+        return
+    waiting: deque[Future[ScreenBlock]] = deque()
+    pool = ThreadPoolExecutor(threads)
+    try:
+        for start in starts:
+            if len(waiting) == threads:
+                yield waiting.popleft().result()
+            waiting.append(pool.submit(work, start))
+        while waiting:
+            yield waiting.popleft().result()
+    finally:  # whoever stops a screen waits for the chunks that have begun, no more
+        pool.shutdown(cancel_futures=True)
 
 
 def merge_blocks(blocks: Sequence[ScreenBlock]) -> ScreenBlock:
@@ -234,10 +278,14 @@ def _screen_chunk(
 ) -> ScreenBlock:
     """Screen a range that fits in memory."""
     blocks = list(space.iterate_systems(start, stop, block_size=CHUNK_ROWS))
-    fractions = _joined([_block_fractions(block) for block in blocks], np.float32, (N_ELEMENTS,))
+    rows_of_chunk: Any
+    if student is None and isinstance(predictor, Enumerating):
+        rows_of_chunk = predictor.rows(space, start, stop)
+    else:
+        rows_of_chunk = _joined([_block_fractions(block) for block in blocks], np.float32, (N_ELEMENTS,))
     # A phase on the hull holds its own composition down: taken out, its network prediction competes with the others.
     others = _joined([_block_hull(block, hull) for block in blocks], np.float64)
-    decision = decide(predictor, fractions, others, threshold, band, start, student)
+    decision = decide(predictor, rows_of_chunk, others, threshold, band, start, student)
     rows = decision.rows
     survivors = space.unrank(rows + start)
     arity = np.count_nonzero(survivors.elements >= 0, axis=1)

@@ -33,6 +33,7 @@ from prefect_dask.client import PrefectDaskClient
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from models.errors import InputError
+from tasks.device import BLOCK_SIZES, screening_device
 from tasks.progress import TOPIC, publish
 
 _SCHEMES = ("tcp://", "tls://", "ucx://", "ws://", "wss://")
@@ -218,6 +219,11 @@ def local_cluster(
     return SpecCluster(
         workers={index: worker(index) for index in range(count)}, scheduler=scheduler, name="elemscreen-local"
     )
+
+
+def usual_block_size(spec: str) -> int:
+    """Return the compositions per screening task that suit the workers of a profile, see `load_profile`."""
+    return BLOCK_SIZES[screening_device(load_profile(spec).environment)]
 
 
 def profile_names(folder: Path | None = None) -> list[str]:

@@ -10,12 +10,11 @@ import torch
 
 from models.cascade import measure_band
 from models.screening import ScreenBlock, composition_fractions, merge_blocks
-from models.sieve import best_sieve
 from storage.artifact import ArtifactRef
 from storage.parquet import parquet_bytes
+from tasks.device import load_arithmetic, sieve_kind
 from tasks.formulas import read_formulas
 from tasks.inputs import as_model, as_phases
-from tasks.loading import load_predictor
 from tasks.parameters import ScreenParameters, SpaceParameters
 from tasks.precision import sampled
 from tasks.screen import part_table, rare_elements, screen_part
@@ -105,10 +104,10 @@ def _with_list(root: str, space: SpaceParameters) -> SpaceParameters:
 def _sample(inputs: dict[str, ArtifactRef], parameters: ScreenParameters, number: int) -> tuple[float, ...]:
     """Screen ranges of a space: how many, and per composition the seconds, the candidates, and the bytes of parts."""
     space = parameters.spaces[number]
-    predictor = load_predictor(inputs["network"], inputs["phases"])
+    predictor = load_arithmetic(inputs["network"], inputs["phases"])
     listed = space_inputs(parameters).get(f"formulas_{number}")
     inputs = inputs | ({"formulas": listed} if listed else {})
-    kind = best_sieve() if parameters.is_fast else None
+    kind = sieve_kind() if parameters.is_fast else None
     band = measure_band(predictor, sampled(space), composition_fractions, kind, n_sample=BAND_SAMPLE) if kind else None
 
     def run(start: int, stop: int) -> ScreenBlock:

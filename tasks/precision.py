@@ -12,11 +12,10 @@ import torch
 from models.cascade import Band, measure_band
 from models.composition_list import CompositionList
 from models.screening import composition_fractions
-from models.sieve import best_sieve
 from models.space import CompositionSpace
 from storage.artifact import ArtifactRef, ArtifactRequest
 from storage.store import ArtifactStore, ArtifactWriter
-from tasks.loading import load_predictor
+from tasks.device import load_arithmetic, sieve_kind
 from tasks.parameters import ScreenParameters, SpaceParameters
 from tasks.progress import Progress
 from tasks.spaces import composition_space, formula_list, listed_compositions, space_header, space_inputs
@@ -32,7 +31,7 @@ _FILE = "precision.json"
 @stage("measure-precision")
 def measure_precision(root: str, network: ArtifactRef, parameters: ScreenParameters) -> ArtifactRef:
     """Measure how far the fastest sieve here is from fp32, on a sample of every space; the widest band counts."""
-    kind = best_sieve()
+    kind = sieve_kind()
     request = ArtifactRequest(
         "precision",
         "tasks.precision",
@@ -53,7 +52,7 @@ def _write(writer: ArtifactWriter, network: ArtifactRef, parameters: ScreenParam
         writer.count("sample", 0)
         return
     torch.set_num_threads(1)
-    predictor = load_predictor(network)
+    predictor = load_arithmetic(network)
     bands = []
     for parameters_of_space in parameters.spaces:
         space = sampled(parameters_of_space)
@@ -85,14 +84,14 @@ def _show(progress: Progress, done: int, total: int) -> None:
 
 
 def read_band(precision: ArtifactRef | None) -> Band | None:
-    """Return the band of the fast mode's sieve; None, for fp32, where there is none or not on this processor.
+    """Return the band of the fast mode's sieve; None, for fp32, where there is none or not on this worker.
 
-    Workers may differ: fp32 gives the same survivors, and another processor's sieve was not measured.
+    Workers may differ: fp32 gives the same survivors, and another worker's sieve was not measured.
     """
     if precision is None:
         return None
     record = json.loads(ArtifactStore.from_ref(precision).read_bytes(precision, _FILE))
-    if record["kind"] is None or record["kind"] != best_sieve():
-        logger.warning("the fast mode needs %s; this processor computes in fp32", record["kind"] or "VNNI or bf16")
+    if record["kind"] is None or record["kind"] != sieve_kind():
+        logger.warning("the fast mode needs %s; this worker computes in fp32", record["kind"] or "VNNI, bf16 or a GPU")
         return None
     return Band(**record)

@@ -11,6 +11,7 @@ import torch
 
 from models.cascade import Band
 from models.composition_list import screen_list
+from models.device_predictor import DevicePredictor
 from models.elements import ELEMENT_INDEX
 from models.formula_text import chemsys_array, reduced_formula_array
 from models.predictor import Predictor
@@ -19,7 +20,8 @@ from models.space import CompositionSpace
 from storage.artifact import ArtifactRef, ArtifactRequest
 from storage.scheme import check_same_scheme
 from storage.store import ArtifactStore, ArtifactWriter
-from tasks.loading import load_card, load_hull, load_predictor
+from tasks.device import load_arithmetic
+from tasks.loading import load_card, load_hull
 from tasks.parameters import ScreenParameters
 from tasks.precision import read_band
 from tasks.progress import Progress
@@ -94,7 +96,7 @@ def _write(
 ) -> None:
     network, phases = inputs["network"], inputs["phases"]
     torch.set_num_threads(1)  # one process per core beats one process with many threads
-    predictor, band = load_predictor(network, phases), read_band(inputs.get("precision"))
+    predictor, band = load_arithmetic(network, phases), read_band(inputs.get("precision"))
     if "student" in inputs:
         predictor.require_place_free()
     if parameters.keep_predictions:
@@ -114,7 +116,7 @@ def _write(
 
 
 def screen_part(
-    predictor: Predictor | Recorded,
+    predictor: Predictor | DevicePredictor | Recorded,
     inputs: dict[str, ArtifactRef],
     parameters: ScreenParameters,
     block: Block,

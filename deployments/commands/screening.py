@@ -27,6 +27,7 @@ from storage.artifact import ArtifactRef
 from storage.store import ArtifactStore
 from storage.tables import write_any
 from storage.writer import REJECTED
+from tasks.cluster import usual_block_size
 from tasks.estimate import Estimate, estimate_screen
 from tasks.parameters import ScreenParameters, SpaceParameters
 from tasks.predictions import prediction_parts
@@ -96,7 +97,9 @@ def screen_command(
         bool, typer.Option("--student", help="A small network clears first: faster, and a measured share is lost.")
     ] = False,
     known: Annotated[str | None, typer.Option(help="File with known formulas, energies not needed.")] = None,
-    block_size: Annotated[int, typer.Option(help="Compositions per task; no part of the result.")] = 2_500_000,
+    block_size: Annotated[
+        int | None, typer.Option(help="Compositions per task; no part of the result. Default: what suits the workers.")
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say how long it would take, and how much disk.")] = (
         False
     ),
@@ -116,7 +119,8 @@ def screen_command(
         model=model, phases=phases, known=known, screening=screening, block_size=block_size, store=store, cluster=dask
     )
     if dry_run:
-        _print_estimate(estimate_screen(store_root(store), model, phases, screening, block_size), student)
+        size = block_size or usual_block_size(dask)
+        _print_estimate(estimate_screen(store_root(store), model, phases, screening, size), student)
         return
     ref = run_flow(screen, parameters)
     _print_counts(ref, threshold)

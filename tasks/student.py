@@ -8,14 +8,14 @@ from functools import lru_cache
 
 import torch
 
-from models.sieve import best_sieve
 from models.student import Distillation, Sampled, Student, count_weights, distil
 from models.student_recall import Recall, Sample, assess, draw_sample
 from storage.artifact import ArtifactRef, ArtifactRequest
 from storage.model_files import Architecture, ModelCard, Normalisation, read_model
 from storage.scheme import check_same_scheme
 from storage.store import ArtifactStore, ArtifactWriter
-from tasks.loading import load_card, load_hull, load_predictor
+from tasks.device import load_arithmetic, sieve_kind
+from tasks.loading import load_card, load_hull
 from tasks.parameters import ScreenParameters, StudentParameters
 from tasks.precision import read_band, sampled
 from tasks.progress import Progress
@@ -90,8 +90,9 @@ def distillation(parameters: StudentParameters) -> Distillation:
 
 
 def _labels() -> str | None:
-    """Return the sieve that labels: bytes where the processor multiplies them, else fp32."""
-    return "int8" if best_sieve() == "int8" else None
+    """Return the sieve that labels: bytes where the processor multiplies them, fp16 on a GPU, else fp32."""
+    kind = sieve_kind()
+    return None if kind == "bf16" else kind
 
 
 def _write(
@@ -102,7 +103,7 @@ def _write(
     kind: str | None,
 ) -> None:
     torch.set_num_threads(1)  # more would give other weights
-    predictor, hull = load_predictor(inputs["network"], inputs["phases"]), load_hull(inputs["phases"])
+    predictor, hull = load_arithmetic(inputs["network"], inputs["phases"]), load_hull(inputs["phases"])
     predictor.require_place_free()
     spaces: list[Sampled] = [sampled(space) for space in screening.spaces]
     settings = distillation(parameters)

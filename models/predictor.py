@@ -20,6 +20,8 @@ from models.training_state import load_arrays
 
 BATCH_ROWS = 1024
 """Rows of every batch: activations and the weights of one layer stay in cache."""
+SIEVE_ROWS = 4096
+"""Rows of a sieve's batches: bytes take a quarter of the room. No part of what a sieve says."""
 
 
 class Predictor:
@@ -112,7 +114,8 @@ class Predictor:
             If the shape is wrong or a fraction is not finite.
         """
         x = self.checked(fractions)
-        single = [self._run(function, x, position % self.batch_size) for function in self._functions]
+        place = position % self.batch_size
+        single = [self._run(function, x, place, self.batch_size) for function in self._functions]
         values = np.stack(single).astype(np.float64)
         std = values.std(axis=0, ddof=1).astype(np.float32) if len(values) > 1 else None
         return self._corrected(values, x).astype(np.float32), std
@@ -152,11 +155,10 @@ class Predictor:
         if kind not in self._sieves:
             self.require_place_free()
             mean, std = self.scale
-            self._sieves[kind] = [
-                sieve_function(network, mean, std, self.batch_size, kind) for network in self._networks
-            ]
+            self._sieves[kind] = [sieve_function(network, mean, std, SIEVE_ROWS, kind) for network in self._networks]
         x = self.checked(fractions)
-        values = np.stack([self._run(function, x, 0) for function in self._sieves[kind]]).astype(np.float64)
+        single = [self._run(function, x, 0, SIEVE_ROWS) for function in self._sieves[kind]]
+        values = np.stack(single).astype(np.float64)
         return self._corrected(values, x).astype(np.float32)
 
     @torch.inference_mode()
@@ -187,16 +189,16 @@ class Predictor:
         return mean if self.correction is None else mean - _weighted_sum(x, self.correction)
 
     @torch.inference_mode()
-    def _run(self, function: BatchFunction, x: NDArray[np.float32], place: int) -> NDArray[np.float32]:
-        """One member over the rows, the first of which takes the given place in its batch."""
+    def _run(self, function: BatchFunction, x: NDArray[np.float32], place: int, size: int) -> NDArray[np.float32]:
+        """One member over the rows in batches of a size, the first row at the given place of its batch."""
         result = np.empty(len(x), dtype=np.float32)
         start = 0
         while start < len(x):
-            stop = min(len(x), start + self.batch_size - place)
-            if stop - start == self.batch_size:
+            stop = min(len(x), start + size - place)
+            if stop - start == size:
                 result[start:stop] = function(torch.from_numpy(x[start:stop])).numpy()
             else:
-                batch = np.zeros((self.batch_size, self.n_features), dtype=np.float32)
+                batch = np.zeros((size, self.n_features), dtype=np.float32)
                 batch[place : place + stop - start] = x[start:stop]
                 result[start:stop] = function(torch.from_numpy(batch)).numpy()[place : place + stop - start]
             start, place = stop, 0

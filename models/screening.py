@@ -28,6 +28,8 @@ F = TypeVar("F", np.float32, np.float64)
 
 CHUNK_ROWS = 65_536
 """Compositions held in memory at a time (about 25 MB of dense rows); no part of the result."""
+SIEVED_ROWS = 262_144
+"""The same for the fast mode: of few compositions a chunk leaves to fp32, the last batch is never full."""
 
 
 @runtime_checkable
@@ -200,7 +202,8 @@ def screen_range(
     threads = 1
     if student is None and isinstance(predictor, Enumerating):
         threads, batch = predictor.threads, predictor.chunk_rows if batch is None else batch
-    batch = CHUNK_ROWS if batch is None else batch
+    if batch is None:
+        batch = CHUNK_ROWS if band is None else SIEVED_ROWS
     if batch < 1:
         raise InputError(f"The screen's batch must be at least 1, got {batch}.")
 

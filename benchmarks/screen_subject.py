@@ -15,7 +15,7 @@ from models.hull import PhaseHull
 from models.inference import dense_chain
 from models.predictor import Predictor
 from models.screening import CHUNK_ROWS, composition_fractions
-from models.sieve import _largest_activations, _without_silent_units
+from models.sieve import _without_silent_units, largest_activations
 from models.space import CompositionSpace
 from storage.store import ArtifactStore
 from tasks.loading import hull_of, load_hull, load_predictor
@@ -107,7 +107,7 @@ class Subject:
         mean, std = self.predictor.scale
         for network in self.networks:
             chain = dense_chain(network, mean, std)
-            pruned, _ = _without_silent_units(chain, _largest_activations(chain))
+            pruned, _ = _without_silent_units(chain, largest_activations(chain))
             left += sum(layer.weight.numel() for layer in pruned)
             whole += sum(layer.weight.numel() for layer in chain)
         return left / whole
@@ -123,7 +123,7 @@ def load_subject(source: Source) -> Subject:
     store = ArtifactStore(source.store)
     model, phases = store.resolve(source.model), store.resolve(source.phases)
     predictor, hull = load_predictor(model, phases), load_hull(phases)
-    networks = [network for network in predictor._networks if isinstance(network, ElemNet)]
+    networks = [network for network in predictor.networks if isinstance(network, ElemNet)]
     if len(networks) != predictor.n_members:
         raise InputError(f"The benchmark counts the FLOP of ElemNet only; {model.key} is another network.")
     threshold = ScreenParameters().threshold
@@ -158,7 +158,7 @@ def starter_hull() -> PhaseHull:
 def _untrained(sizes: Sizes) -> Subject:
     predictor, hull, space = untrained_predictor(), starter_hull(), CompositionSpace()
     threshold = threshold_that_keeps(KEPT_SHARE, predictor, hull, space)
-    networks = [network for network in predictor._networks if isinstance(network, ElemNet)]
+    networks = [network for network in predictor.networks if isinstance(network, ElemNet)]
     text = (
         "Untrained ElemNet of full size with its initial weights (speeds do not depend on weights, except that the "
         f"fast mode leaves silent units out, of which training makes many); the threshold keeps "

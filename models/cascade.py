@@ -39,7 +39,7 @@ class Arithmetic(Protocol):
         ...
 
     def sieve(self, fractions: NDArray[np.floating], kind: str) -> NDArray[np.float32]:
-        """Mean in reduced arithmetic of a kind (n,), eV/atom."""
+        """Mean in reduced arithmetic of a kind (n,), eV/atom; NaN where that arithmetic is not enough."""
         ...
 
     def precise(self, fractions: NDArray[np.floating]) -> NDArray[np.float64]:
@@ -165,7 +165,8 @@ def _decide(
         n_again = 0
     else:
         quick = arithmetic.sieve(fractions, band.kind).astype(np.float64) - others
-        rows = np.flatnonzero(quick <= threshold + band.width)
+        # not "at or below": what a sieve cannot say is NaN, and is looked at again
+        rows = np.flatnonzero(~(quick > threshold + band.width))
         prediction, std = arithmetic.predict(fractions[rows])
         n_again = len(rows)
     difference = prediction.astype(np.float64) - others[rows]
@@ -218,7 +219,7 @@ def measure_band(
     Raises
     ------
     InputError
-        For an empty sample, or where the sieve's arithmetic overflows.
+        For an empty sample.
     """
     n = min(n_sample, len(space))
     if n < 1:
@@ -231,9 +232,8 @@ def measure_band(
         fractions = dense(compositions.elements, compositions.counts)
         exact, _ = arithmetic.predict(fractions)
         deviation = np.abs(arithmetic.sieve(fractions, kind).astype(np.float64) - exact)
-        largest, total = max(largest, float(deviation.max())), total + float(deviation.sum())
+        deviation = deviation[~np.isnan(deviation)]  # what the sieve leaves open is computed again whatever the band
+        largest, total = max(largest, float(deviation.max(initial=0.0))), total + float(deviation.sum())
         if on_progress is not None:
             on_progress(min(start + chunk, n), n)
-    if not np.isfinite(largest):
-        raise InputError(f"{kind} overflows on this network: screen with precision fp32")
     return Band(kind, max(BAND_FACTOR * largest, SMALLEST_BAND), n, largest, total / n)

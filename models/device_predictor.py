@@ -6,24 +6,24 @@ host, though not with the host's bits: which sum a matrix library forms first is
 
 from __future__ import annotations
 
+import copy
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from models.device_sieve import half_function
 from models.device_space import DeviceSpace, NumberedRows
-from models.elemnet import ElemNet
 from models.errors import InputError
-from models.inference import BatchFunction, DenseLayer, dense_chain, eager_function, place_free, precise_function
+from models.inference import BatchFunction, eager_function, place_free, precise_function
 from models.predictor import Predictor
-from models.sieve import WIDE
 from models.space import CompositionSpace
 
 FP16: Final = "fp16"
@@ -34,8 +34,14 @@ SMALLEST_ROWS: Final = 256
 """Rows below which a batch of the sieve is not halved any more."""
 PRECISE_ROWS: Final = 16
 """Rows of a batch in float64; so few need it."""
-CHUNK_ROWS: Final = 524_288
-"""Compositions enumerated at a time (180 MB of dense rows on the device); no part of the result."""
+CHUNK_ROWS: Final = 1_048_576
+"""Compositions enumerated at a time (360 MB of dense rows on the device); no part of the result."""
+
+_EXACT: Final = {
+    "fp32_precision": "ieee",
+    "allow_fp16_reduced_precision_reduction": False,
+    "allow_fp16_accumulation": False,
+}
 
 Rows = NumberedRows | NDArray[np.floating]
 
@@ -74,7 +80,7 @@ class DevicePredictor:
         self.sieve_rows = sieve_rows
         self.threads = max(1, _n_cores() // max(1, torch.cuda.device_count()))
         self.chunk_rows = CHUNK_ROWS
-        self._networks = [network.to(self.device) for network in host.copied_networks()]
+        self._networks = [copy.deepcopy(network).to(self.device) for network in host.networks]
         mean, std = host.scale
         self._functions = [eager_function(network, mean, std) for network in self._networks]
         self._precise: list[BatchFunction] | None = None
@@ -102,7 +108,7 @@ class DevicePredictor:
 
     @torch.inference_mode()
     def sieve(self, fractions: Rows, kind: str) -> NDArray[np.float32]:
-        """Mean over the members in fp16 (n,), eV/atom; minus infinity where fp16 overflows, so that fp32 looks again.
+        """Mean over the members in fp16 (n,), eV/atom; NaN where fp16 is not enough, so that fp32 looks again.
 
         Raises
         ------
@@ -118,8 +124,7 @@ class DevicePredictor:
                 self._sieves, self.sieve_rows = self._fitting_sieves()
             x = self._dense(fractions)
             values = torch.stack([_in_batches(f, x, self.sieve_rows) for f in self._sieves]).double()
-            energies = self._corrected(values, x).float()
-            return torch.where(energies.isfinite(), energies, -torch.inf).cpu().numpy()
+            return self._corrected(values, x).float().cpu().numpy()
 
     @torch.inference_mode()
     def precise(self, fractions: Rows) -> NDArray[np.float64]:
@@ -159,7 +164,7 @@ class DevicePredictor:
         rows = self.sieve_rows
         while True:
             try:
-                return [self._sieve_function(network, rows) for network in self._networks], rows
+                return [self._sieve_function(network, rows) for network in self.host.networks], rows
             except torch.OutOfMemoryError as error:
                 if rows // 2 < SMALLEST_ROWS:
                     raise InputError(
@@ -170,46 +175,12 @@ class DevicePredictor:
                 torch.cuda.empty_cache()
 
     def _sieve_function(self, network: nn.Module, rows: int) -> BatchFunction:
-        if not isinstance(network, ElemNet):
-            raise InputError("The fast mode knows dense chains (ElemNet) only: screen with precision fp32.")
-        function = _halves_function(dense_chain(network, *self.host.scale))
+        function = half_function(network, *self.host.scale, rows, self.device)
         return _replayed(function, torch.zeros(rows, self.host.n_features, device=self.device))
 
 
 def _n_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _halves_function(chain: list[DenseLayer]) -> BatchFunction:
-    """Multiply in fp16 and sum in fp32, bias and ReLU in the product's epilogue; narrow layers in fp32."""
-    first, *others = chain
-    steps: list[Callable[[Tensor], Tensor]] = [_step(first, torch.cat([first.weight, first.weight], dim=1), True)]
-    steps += [_step(layer, layer.weight, layer.weight.shape[1] > WIDE) for layer in others]
-
-    def run(x: Tensor) -> Tensor:
-        x = in_two_halves(x)
-        for step in steps:
-            x = step(x)
-        return x.float().reshape(-1)
-
-    return run
-
-
-def in_two_halves(x: Tensor) -> Tensor:
-    """Split fractions (n, m), float32, into fp16 and what that leaves, side by side (n, 2 m).
-
-    Fractions in fp16 alone are another composition's.
-    """
-    coarse = x.half()
-    return torch.cat([coarse, (x - coarse.float()).half()], dim=1)
-
-
-def _step(layer: DenseLayer, weight: Tensor, is_half: bool) -> Callable[[Tensor], Tensor]:
-    kind = torch.float16 if is_half else torch.float32
-    transposed, bias = weight.to(kind).t(), layer.bias.to(kind)
-    if layer.relu:
-        return lambda x: torch._addmm_activation(bias, x.to(kind), transposed)
-    return lambda x: torch.addmm(bias, x.to(kind), transposed)
 
 
 def _replayed(function: BatchFunction, batch: Tensor) -> BatchFunction:
@@ -255,11 +226,13 @@ def _in_batches(function: BatchFunction, x: Tensor, size: int, place: int = 0) -
 
 @contextmanager
 def _exact_sums() -> Iterator[None]:
-    """Let products of fp32 be of fp32, and sums of products of fp16 too."""
-    products = torch.backends.cuda.matmul
-    before = products.allow_tf32, products.allow_fp16_reduced_precision_reduction
-    products.allow_tf32, products.allow_fp16_reduced_precision_reduction = False, False
+    """Have products of fp32 in fp32 (no TF32), and products of fp16 summed in fp32, inside of the block."""
+    products: Any = torch.backends.cuda.matmul
+    before = {name: getattr(products, name) for name in _EXACT}
     try:
+        for name, value in _EXACT.items():
+            setattr(products, name, value)
         yield
     finally:
-        products.allow_tf32, products.allow_fp16_reduced_precision_reduction = before
+        for name, value in before.items():
+            setattr(products, name, value)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -71,7 +70,7 @@ class Predictor:
         self.batch_size = int(batch_size)
         self.n_features = int(architecture.get("parameters", {}).get("n_features", 86))
         self.correction = _checked_correction(reference_correction, self.n_features)
-        self._networks = networks = [_load(architecture, member) for member in members]
+        self.networks = networks = [_load(architecture, member) for member in members]
         self.scale = (mean, std)
         compiled = [batch_function(network, mean, std, self.batch_size, engine) for network in networks]
         if len({used for _, used in compiled}) > 1:  # all members take one path, so that their spread is the networks'
@@ -85,10 +84,6 @@ class Predictor:
     def n_members(self) -> int:
         """Members of the ensemble."""
         return len(self._functions)
-
-    def copied_networks(self) -> list[nn.Module]:
-        """Return copies of the members' networks, to be moved elsewhere."""
-        return [copy.deepcopy(network) for network in self._networks]
 
     def predict(
         self, fractions: NDArray[np.floating], *, position: int = 0
@@ -155,7 +150,7 @@ class Predictor:
         if kind not in self._sieves:
             self.require_place_free()
             mean, std = self.scale
-            self._sieves[kind] = [sieve_function(network, mean, std, SIEVE_ROWS, kind) for network in self._networks]
+            self._sieves[kind] = [sieve_function(network, mean, std, SIEVE_ROWS, kind) for network in self.networks]
         x = self.checked(fractions)
         single = [self._run(function, x, 0, SIEVE_ROWS) for function in self._sieves[kind]]
         values = np.stack(single).astype(np.float64)
@@ -166,7 +161,7 @@ class Predictor:
         """Mean over the members in float64 (n,), eV/atom, of float32 fractions: for rows that fp32 cannot decide."""
         if self._precise is None:
             mean, std = self.scale
-            self._precise = [precise_function(network, mean, std) for network in self._networks]
+            self._precise = [precise_function(network, mean, std) for network in self.networks]
         x = self.checked(fractions)
         rows = torch.from_numpy(x.astype(np.float64))
         # row by row: the bits must not depend on how many rows came together

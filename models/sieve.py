@@ -94,7 +94,7 @@ def _bytes_function(chain: list[DenseLayer], batch: int) -> BatchFunction:
     The first layer sums in fp32 and writes bytes; wide layers read and write bytes; the narrow ones at the end are in
     fp32.
     """
-    chain, ranges = _equalised(*_without_silent_units(chain, _largest_activations(chain)))
+    chain, ranges = _equalised(*_without_silent_units(chain, largest_activations(chain)))
     n_wide = next((i for i in range(1, len(chain) - 1) if chain[i].weight.shape[1] <= WIDE), len(chain) - 1)
     tail = [packed(layer, batch) for layer in chain[n_wide:]]
     if n_wide <= 1:
@@ -155,7 +155,7 @@ def _wide_layer(layer: DenseLayer, batch: int, step_in: float, step_out: float |
     return run
 
 
-def _largest_activations(chain: list[DenseLayer]) -> list[Tensor]:
+def largest_activations(chain: list[DenseLayer]) -> list[Tensor]:
     """Largest output of every unit on random compositions, (n_out,) for each layer."""
     generator = torch.Generator().manual_seed(0)
     n_features = chain[0].weight.shape[1]

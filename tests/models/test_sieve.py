@@ -9,7 +9,7 @@ import torch
 from models.elemnet import ElemNet
 from models.inference import dense_chain, precise_function
 from models.predictor import Predictor
-from models.sieve import SIEVES, _equalised, _largest_activations, _without_silent_units, best_sieve, sieve_function
+from models.sieve import SIEVES, _equalised, _without_silent_units, best_sieve, largest_activations, sieve_function
 
 BATCH = 64
 
@@ -76,7 +76,7 @@ def test_what_the_sieve_folds_away_is_exact() -> None:
         net.dense_layers[1].weight[1:31] = 0.0
         net.dense_layers[1].bias[1:31] = -1.0  # silent on every row
     chain = dense_chain(net, 0.2, 1.3)
-    folded, ranges = _equalised(*_without_silent_units(chain, _largest_activations(chain)))
+    folded, ranges = _equalised(*_without_silent_units(chain, largest_activations(chain)))
     assert len(folded[1].weight) <= 128 - 30
     assert folded[2].weight.shape[1] == len(folded[1].weight) == len(ranges[1])
     value = rows(20).double()

@@ -195,17 +195,9 @@ def screen_range(
     InputError
         If the range lies outside of the space, or the threshold or batch is not usable.
     """
-    if not 0 <= start <= stop <= len(space):
-        raise InputError(f"The range {start} to {stop} lies outside the composition space of {len(space):,}.")
-    if not np.isfinite(threshold):
-        raise InputError(f"The threshold must be a finite energy in eV/atom, got {threshold}.")
-    threads = 1
-    if student is None and isinstance(predictor, Enumerating):
-        threads, batch = predictor.threads, predictor.chunk_rows if batch is None else batch
-    if batch is None:
-        batch = CHUNK_ROWS if band is None else SIEVED_ROWS
-    if batch < 1:
-        raise InputError(f"The screen's batch must be at least 1, got {batch}.")
+    threads, size = _shape(predictor, band, student)
+    batch = size if batch is None else batch
+    _check(start, stop, space, threshold, batch)
 
     def work(low: int) -> ScreenBlock:
         return _screen_chunk(low, min(stop, low + batch), space, predictor, hull, threshold, band, student)
@@ -218,6 +210,22 @@ def screen_range(
         if on_progress is not None:
             on_progress(min(stop, low + batch) - start, stop - start)
     return merge_blocks(kept)
+
+
+def _shape(predictor: Arithmetic, band: Band | None, student: Clearing | None) -> tuple[int, int]:
+    """Return the chunks in hand at a time and their compositions that suit a predictor."""
+    if student is None and isinstance(predictor, Enumerating):
+        return predictor.threads, predictor.chunk_rows
+    return 1, CHUNK_ROWS if band is None else SIEVED_ROWS
+
+
+def _check(start: int, stop: int, space: CompositionSpace, threshold: float, batch: int) -> None:
+    if not 0 <= start <= stop <= len(space):
+        raise InputError(f"The range {start} to {stop} lies outside the composition space of {len(space):,}.")
+    if not np.isfinite(threshold):
+        raise InputError(f"The threshold must be a finite energy in eV/atom, got {threshold}.")
+    if batch < 1:
+        raise InputError(f"The screen's batch must be at least 1, got {batch}.")
 
 
 def _in_order(work: Callable[[int], ScreenBlock], starts: Sequence[int], threads: int) -> Iterator[ScreenBlock]:

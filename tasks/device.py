@@ -16,7 +16,7 @@ from tasks.loading import load_predictor
 DEVICE: Final = "ELEMSCREEN_DEVICE"
 """Environment variable of a worker: ``cpu``, the default, or ``cuda``; the profile `local-cuda` sets it."""
 BLOCK_SIZES: Final = {"cpu": 2_500_000, "cuda": 50_000_000}
-"""Compositions of a screening task: about a minute of a core, and of a GPU some ten seconds; no part of the result."""
+"""Compositions of a screening task: a minute of a core; of a GPU, not timed yet, seconds. No part of the result."""
 
 
 def screening_device(environment: dict[str, str] | None = None) -> str:

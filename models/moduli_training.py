@@ -22,8 +22,9 @@ from torch import Tensor, nn
 from models.cgcnn import CGCNN, GraphBatch, make_batch, pack_by_atoms
 from models.crystal_graph import CrystalGraphs
 from models.errors import InputError
+from models.optimisation import learning_rate_at
 from models.training import EpochReport, OnEpoch, TrainedNetwork
-from models.training_parameters import TrainingParameters, learning_rate_at
+from models.training_parameters import TrainingParameters
 from models.training_state import Progress, TrainingState, capture_state, data_digest, restore_state, to_array
 
 FloatArray = NDArray[np.float64]
@@ -58,6 +59,11 @@ class ModuliTraining(TrainingParameters):
     atom_width: int = 64
     hidden_width: int = 128
     n_hidden: int = 1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.loss not in _LOSSES:
+            raise InputError(f"The moduli network knows the losses {', '.join(_LOSSES)}, not {self.loss!r}.")
 
     def network(self) -> CGCNN:
         """Build the network of these sizes, initialised from torch's generator.
@@ -126,7 +132,8 @@ def train_moduli(
             run.finish_epoch(rate, train_mae)
             if on_epoch is not None:
                 elapsed = time.monotonic() - started
-                on_epoch(EpochReport(epoch + 1, settings.epochs, rate, train_mae, None, elapsed), run.capture)
+                is_last = epoch + 1 == settings.epochs
+                on_epoch(EpochReport(epoch + 1, settings.epochs, rate, train_mae, None, elapsed, is_last), run.capture)
         state = {name: to_array(tensor) for name, tensor in run.average.state_dict().items()}
     normalisation = {"mean": [float(x) for x in mean], "std": [float(x) for x in std]}
     return TrainedNetwork(state, normalisation, run.progress.history)
@@ -276,7 +283,9 @@ class _Run:
 
     def restore(self, state: TrainingState) -> None:
         """Go on from a state."""
-        self.progress = restore_state(state, self.network, self.average, self.optimiser, self.parameters, self.digest)
+        self.progress, _ = restore_state(
+            state, self.network, self.average, self.optimiser, self.parameters, self.digest
+        )
 
 
 _LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {

@@ -23,10 +23,11 @@ from models.cascade import Arithmetic
 from models.elements import N_ELEMENTS
 from models.elemnet import ElemNet
 from models.errors import InputError
+from models.optimisation import learning_rate_at
 from models.predictor import BATCH_ROWS, Predictor
 from models.screening import composition_fractions
 from models.space import Compositions
-from models.training_parameters import TrainingParameters, learning_rate_at
+from models.training_parameters import TrainingParameters
 
 STUDENT_WIDTHS: Final = (256, 256, 256, 128, 64, 1)
 """Units of the student's layers: 194,112 weights, 1/24 of the thesis's network."""

@@ -1,4 +1,4 @@
-"""The trainer: numeric rows and a target -> the averaged weights of a network.
+"""The trainer: numeric rows and a target -> the weights of a network, whatever the network.
 
 The rows stay in memory and are drawn by an index permutation of (seed, epoch), so that nothing but the arrays of
 `TrainingState` has to be kept to continue a run to exactly the weights of an uninterrupted one.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -20,8 +20,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from models.errors import InputError
-from models.training_parameters import TrainingParameters, learning_rate_at
-from models.training_state import Progress, TrainingState, capture_state, data_digest, restore_state, to_array
+from models.losses import evaluate
+from models.optimisation import learning_rate_at, make_optimiser, set_rate
+from models.training_parameters import TrainingParameters
+from models.training_rows import Normalisation, Rows, class_weights, training_rows
+from models.training_state import Progress, TrainingState, capture_state, load_arrays, restore_state, to_array
 
 __all__ = ["EpochReport", "TrainedNetwork", "TrainingParameters", "TrainingState", "train_network"]
 
@@ -38,20 +41,24 @@ class EpochReport:
         Epochs done, and in all.
     learning_rate
         Rate of the epoch's last step.
-    train_mae
-        Mean absolute error over the epoch's steps, of the moving weights, in the unit of the target.
-    validation_mae
-        Mean absolute error of the averaged weights on the held-out rows, in the unit of the target; None without rows.
+    train_error
+        Mean over the epoch's steps, of the moving weights: the absolute error in the unit of the target (of the
+        normalisation, where there are several), or the share of wrong classes.
+    validation_error
+        The same of the averaged weights on the held-out rows; None without rows.
     elapsed
         Seconds since this call started to train.
+    is_last
+        Whether the training ends here.
     """
 
     epoch: int
     n_epochs: int
     learning_rate: float
-    train_mae: float
-    validation_mae: float | None
+    train_error: float
+    validation_error: float | None
     elapsed: float
+    is_last: bool
 
 
 @dataclass(frozen=True)
@@ -61,11 +68,14 @@ class TrainedNetwork:
     Attributes
     ----------
     state
-        Averaged weights by name, ready for safetensors.
+        Averaged weights by name, ready for safetensors; with `patience` those of the best epoch.
     normalisation
-        ``{"mean": [m], "std": [s]}``: the network's output times s plus m is the target, in its unit.
+        ``{"mean": [m, ...], "std": [s, ...]}``: the network's output times s plus m is the target, in its unit. Empty
+        lists for classes.
     history
-        Per epoch ``epoch``, ``learning_rate``, ``train_mae`` and ``validation_mae`` (None without held-out rows).
+        Per epoch ``epoch``, ``learning_rate``, ``train_loss`` and ``validation_loss`` (of normalised targets),
+        ``train_mae`` and ``validation_mae`` (for classes ``train_error_rate`` and ``validation_error_rate``); what
+        belongs to the held-out rows is None without them.
     """
 
     state: dict[str, NDArray[Any]]
@@ -79,31 +89,41 @@ OnEpoch = Callable[[EpochReport, Callable[[], TrainingState]], None]
 
 def train_network(
     x: NDArray[np.float32],
-    y: NDArray[np.floating],
+    y: NDArray[Any],
     x_val: NDArray[np.float32] | None,
-    y_val: NDArray[np.floating] | None,
+    y_val: NDArray[Any] | None,
     parameters: TrainingParameters,
     *,
     build: Callable[[], nn.Module],
+    initial: Mapping[str, NDArray[Any]] | None = None,
+    normalisation: Normalisation | None = None,
+    rate_factors: Mapping[str, float] | None = None,
     resume: TrainingState | None = None,
     on_epoch: OnEpoch | None = None,
     device: str = "cpu",
 ) -> TrainedNetwork:
-    """Train a network with AdamW, a one-cycle rate and an exponential average of the weights.
+    """Train a network.
 
     Parameters
     ----------
     x
-        Input rows (n, f), dimensionless.
+        Input rows (n, f).
     y
-        Target (n,), in any unit.
+        Targets (n,) or (n, k) in any units, NaN for labels that are missing where there are several; for
+        ``cross_entropy`` class numbers (n,), integers from 0 on.
     x_val, y_val
-        Held-out rows of the *training* part (m, f) and (m,), measured after each epoch and never learned from; None or
-        empty for none.
+        Held-out rows of the *training* part, measured after each epoch and never learned from; None or empty for none.
     parameters
         Settings, see `TrainingParameters`.
     build
-        Makes the network, (n, f) -> (n, 1), initialised from torch's generator, which is seeded here.
+        Makes the network, (n, f) -> (n, outputs), from torch's generator, which is seeded here. Where it has a method
+        ``fit_inputs``, that is shown the training inputs first.
+    initial
+        Weights to start from instead, by name, see `models.transfer`.
+    normalisation
+        Scale of the targets; by default mean and standard deviation of the training rows.
+    rate_factors
+        Factor on the learning rate by parameter name; 0 freezes.
     resume
         State to continue from.
     on_epoch
@@ -114,27 +134,19 @@ def train_network(
     Raises
     ------
     InputError
-        If the rows are empty, of the wrong shape or not finite, the target is constant, `resume` does not belong to
-        this run, or the loss leaves the range of numbers.
+        If rows cannot be learnt from (see `training_rows`), `resume` does not belong to this run, or the loss diverges.
     """
-    x, y = _checked_rows(x, y, "training")
-    held_out = _checked_held_out(x_val, y_val, x.shape[1])
-    mean, std = _scale(y)
+    rows, held_out = training_rows(x, y, x_val, y_val, parameters.loss, normalisation)
+    started = time.monotonic()
     with _threads(parameters.threads), torch.random.fork_rng():
-        run = _Run(x, y, mean, std, parameters, build, torch.device(device))
-        if resume is not None:
+        run = _Run(rows, held_out, parameters, build, initial, rate_factors, torch.device(device))
+        if resume:
             run.restore(resume)
-        started = time.monotonic()
-        for epoch in range(run.progress.epoch, parameters.epochs):
-            rate, train_mae = run.train_epoch(epoch)
-            validation_mae = run.mean_absolute_error(*held_out) if held_out is not None else None
-            run.finish_epoch(rate, train_mae, validation_mae)
-            if on_epoch is not None:
-                elapsed = time.monotonic() - started
-                report = EpochReport(epoch + 1, parameters.epochs, rate, train_mae, validation_mae, elapsed)
-                on_epoch(report, run.capture)
-        state = {name: to_array(tensor) for name, tensor in run.average.state_dict().items()}
-        return TrainedNetwork(state, {"mean": [mean], "std": [std]}, run.progress.history)
+        while not run.is_over:
+            line = run.epoch()
+            if on_epoch:
+                on_epoch(run.report(line, time.monotonic() - started), run.capture)
+        return TrainedNetwork(run.result(), rows.normalisation.to_dict(), run.progress.history)
 
 
 class _Run:
@@ -142,112 +154,150 @@ class _Run:
 
     def __init__(
         self,
-        x: NDArray[np.float32],
-        y: NDArray[np.float64],
-        mean: float,
-        std: float,
+        rows: Rows,
+        held_out: Rows | None,
         parameters: TrainingParameters,
         build: Callable[[], nn.Module],
+        initial: Mapping[str, NDArray[Any]] | None,
+        rate_factors: Mapping[str, float] | None,
         device: torch.device,
     ) -> None:
+        if parameters.patience is not None and held_out is None:
+            raise InputError(
+                "Early stopping needs held-out rows: clean with a calibration part, or leave patience out."
+            )
         self.parameters, self.device = parameters, device
-        self.mean, self.std = mean, std
-        self.digest = data_digest(x, y)
-        self.x = torch.from_numpy(x).to(device)
-        self.y = torch.from_numpy(((y - mean) / std).astype(np.float32)).to(device)
-        self.batch = min(parameters.batch_size, len(x))
-        self.steps_per_epoch = len(x) // self.batch
+        self.rows, self.held_out = rows.to(device), None if held_out is None else held_out.to(device)
+        self.digest = rows.digest
+        self.batch = min(parameters.batch_size, len(rows))
+        self.steps_per_epoch = len(rows) // self.batch
+        self.weights = class_weights(self.rows, parameters.balanced_classes)
         torch.manual_seed(parameters.seed)
         self.network = build().to(device).train()
+        if initial is not None:
+            load_arrays(self.network, initial, "model to start from")
+        elif callable(fit_inputs := getattr(self.network, "fit_inputs", None)):
+            fit_inputs(self.rows.x)
+        self.optimiser = make_optimiser(self.network, parameters, rate_factors)
         self.average = copy.deepcopy(self.network).eval().requires_grad_(False)
-        self.optimiser = _optimiser(self.network, parameters)
+        self.best: dict[str, Tensor] = {}
         self.progress = Progress(0, 0, 0, [])
         self.mixed = _uses_bf16(parameters.precision, device)
 
-    def train_epoch(self, epoch: int) -> tuple[float, float]:
-        """One pass over the rows; the last step's rate and the mean absolute error in the target's unit."""
-        sequence = np.random.SeedSequence((self.parameters.seed, epoch))
-        order = torch.from_numpy(np.random.default_rng(sequence).permutation(len(self.x))).to(self.device)
+    @property
+    def is_over(self) -> bool:
+        """Whether all epochs are done, or the patience has run out."""
+        done, patience = self.progress.epoch, self.parameters.patience
+        return done >= self.parameters.epochs or (patience is not None and done - self._best_epoch >= patience > 0)
+
+    @property
+    def _best_epoch(self) -> int:
+        """Epoch (from 1 on) with the lowest loss on the held-out rows; 0 before the first."""
+        history = self.progress.history
+        return min(history, key=lambda line: line["validation_loss"])["epoch"] if history else 0
+
+    def epoch(self) -> dict[str, Any]:
+        """One pass over the rows; its line of the history."""
+        number = self.progress.epoch
+        sequence = np.random.SeedSequence((self.parameters.seed, number))
+        order = torch.from_numpy(np.random.default_rng(sequence).permutation(len(self.rows))).to(self.device)
         # Dropout draws from torch's generator: seeded per epoch, so that no generator state has to be stored.
         torch.manual_seed(int(sequence.generate_state(1, np.uint64)[0]))
         n_steps = self.steps_per_epoch * self.parameters.epochs
-        total = torch.zeros((), dtype=torch.float64, device=self.device)
+        totals = torch.zeros(2, dtype=torch.float64, device=self.device)
         rate = 0.0
         for k in range(self.steps_per_epoch):
             rate = learning_rate_at(self.progress.step, n_steps, self.parameters)
-            for group in self.optimiser.param_groups:
-                group["lr"] = rate
+            set_rate(self.optimiser, rate)
             rows = order[k * self.batch : (k + 1) * self.batch]
-            total += self._step(self.x[rows], self.y[rows])
+            totals += self._step(self.rows.x[rows], self.rows.y[rows])
             self.progress.step += 1
-            if self.progress.step % self.parameters.average_every == 0 or self.progress.step == n_steps:
+            if self.progress.step % self.parameters.average_every == 0 or k == self.steps_per_epoch - 1:
                 self._average(n_steps)
-        return rate, float(total) / self.steps_per_epoch * self.std
+        loss, error = (float(total) / self.steps_per_epoch for total in totals)
+        return self._finish_epoch(rate, loss, error)
 
     def _step(self, x: Tensor, y: Tensor) -> Tensor:
         self.optimiser.zero_grad(set_to_none=True)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.mixed):
             output = self.network(x)
-        error = output.float().reshape(len(x), -1).squeeze(1) - y
-        absolute = error.abs().mean()
-        loss = absolute if self.parameters.loss == "mae" else error.square().mean()
-        loss.backward()  # type: ignore[no-untyped-call]
+        value = evaluate(self.parameters.loss, output.reshape(len(x), -1), y, self.weights)
+        value.loss.backward()  # type: ignore[no-untyped-call]
+        if self.parameters.clip_norm is not None:
+            nn.utils.clip_grad_norm_(self.network.parameters(), self.parameters.clip_norm)
         self.optimiser.step()
-        detached: Tensor = absolute.detach().double()
-        return detached
+        return torch.stack([value.loss.detach().double(), value.error])
 
     def _average(self, n_steps: int) -> None:
         """Move the average towards the weights: a plain mean at first, exponential once it spans the horizon."""
         updates = self.parameters.average_horizon * n_steps / self.parameters.average_every
         self.progress.n_averaged += 1
-        weight = max(1.0 / self.progress.n_averaged, 1.0 - math.exp(-1.0 / updates))
+        weight = max(1.0 / self.progress.n_averaged, 1.0 - math.exp(-1.0 / updates)) if updates else 1.0
         target = [p.detach() for p in self.network.parameters()]
         torch._foreach_lerp_(list(self.average.parameters()), target, weight)
         for kept, current in zip(self.average.buffers(), self.network.buffers(), strict=True):
             kept.copy_(current)
 
     @torch.no_grad()
-    def mean_absolute_error(self, x: NDArray[np.float32], y: NDArray[np.float64]) -> float:
-        """Mean absolute error of the averaged weights, in fp32, in the target's unit."""
-        total = 0.0
-        for start in range(0, len(x), _EVALUATION_ROWS):
-            rows = slice(start, start + _EVALUATION_ROWS)
-            output = self.average(torch.from_numpy(x[rows]).to(self.device)).reshape(-1).double().cpu().numpy()
-            total += float(np.abs(output * self.std + self.mean - y[rows]).sum())
-        return total / len(x)
+    def _held_out_errors(self) -> tuple[float | None, float | None]:
+        """Loss and error of the averaged weights, in fp32, on the held-out rows."""
+        if self.held_out is None:
+            return None, None
+        totals, n = np.zeros(2), 0
+        for start in range(0, len(self.held_out), _EVALUATION_ROWS):
+            x, y = self.held_out.x[start : start + _EVALUATION_ROWS], self.held_out.y[start : start + _EVALUATION_ROWS]
+            value = evaluate(self.parameters.loss, self.average(x).reshape(len(x), -1), y, self.weights)
+            totals += np.array([float(value.loss), float(value.error)]) * int(value.n_labels)
+            n += int(value.n_labels)
+        return float(totals[0] / n), float(totals[1] / n)
 
-    def finish_epoch(self, rate: float, train_mae: float, validation_mae: float | None) -> None:
-        """Count the epoch and write its line of the history; an error that is no number ends the run."""
-        if not math.isfinite(train_mae):
+    def _finish_epoch(self, rate: float, loss: float, error: float) -> dict[str, Any]:
+        """Count the epoch and write its line of the history; a loss that is no number ends the run."""
+        if not math.isfinite(loss):
             raise InputError(
                 f"Training diverged in epoch {self.progress.epoch + 1}: lower learning_rate "
                 f"({self.parameters.learning_rate:g}) and train again."
             )
         self.progress.epoch += 1
-        self.progress.history.append(
-            {
-                "epoch": self.progress.epoch,
-                "learning_rate": rate,
-                "train_mae": train_mae,
-                "validation_mae": validation_mae,
-            }
-        )
+        held_loss, held_error = self._held_out_errors()
+        kind, unit = ("error_rate", 1.0) if self.rows.is_classes else ("mae", self.rows.normalisation.unit)
+        line = {
+            "epoch": self.progress.epoch,
+            "learning_rate": rate,
+            "train_loss": loss,
+            "validation_loss": held_loss,
+            f"train_{kind}": error * unit,
+            f"validation_{kind}": None if held_error is None else held_error * unit,
+        }
+        self.progress.history.append(line)
+        if self.parameters.patience is not None and self._best_epoch == self.progress.epoch:
+            self.best = {name: tensor.clone() for name, tensor in self.average.state_dict().items()}
+        return line
+
+    def report(self, line: Mapping[str, Any], elapsed: float) -> EpochReport:
+        """Return the report of an epoch from its line of the history."""
+        kind = "error_rate" if self.rows.is_classes else "mae"
+        return EpochReport(
+            line["epoch"], self.parameters.epochs, line["learning_rate"], line[f"train_{kind}"],
+            line[f"validation_{kind}"], elapsed, self.is_over,
+        )  # fmt: skip
+
+    def result(self) -> dict[str, NDArray[Any]]:
+        """Weights that the run ends with."""
+        state = self.best if self.parameters.patience is not None else self.average.state_dict()
+        return {name: to_array(tensor) for name, tensor in state.items()}
 
     def capture(self) -> TrainingState:
         """Copy the state out."""
-        return capture_state(self.network, self.average, self.optimiser, self.progress, self.parameters, self.digest)
+        return capture_state(
+            self.network, self.average, self.optimiser, self.progress, self.parameters, self.digest, self.best
+        )
 
     def restore(self, state: TrainingState) -> None:
         """Go on from a state."""
-        self.progress = restore_state(state, self.network, self.average, self.optimiser, self.parameters, self.digest)
-
-
-def _optimiser(network: nn.Module, parameters: TrainingParameters) -> torch.optim.AdamW:
-    """AdamW that decays matrices and leaves vectors (biases) alone."""
-    weights = [p for p in network.parameters() if p.ndim > 1]
-    rest = [p for p in network.parameters() if p.ndim <= 1]
-    groups = [{"params": weights, "weight_decay": parameters.weight_decay}, {"params": rest, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, lr=parameters.learning_rate, fused=True)
+        self.progress, self.best = restore_state(
+            state, self.network, self.average, self.optimiser, self.parameters, self.digest
+        )
 
 
 def _uses_bf16(precision: str, device: torch.device) -> bool:
@@ -267,38 +317,3 @@ def _threads(n: int | None) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-def _checked_held_out(x: Any, y: Any, n_columns: int) -> tuple[NDArray[np.float32], NDArray[np.float64]] | None:
-    if x is None or y is None or len(x) == 0:
-        return None
-    rows = _checked_rows(x, y, "held-out")
-    if rows[0].shape[1] != n_columns:
-        raise InputError(f"Held-out rows have {rows[0].shape[1]} columns, training rows {n_columns}: make them alike.")
-    return rows
-
-
-def _scale(y: NDArray[np.float64]) -> tuple[float, float]:
-    """Mean and standard deviation of the training target."""
-    mean, std = float(y.mean()), float(y.std())
-    if std <= 1e-12 * max(1.0, abs(mean)):
-        raise InputError(
-            f"The training target is constant ({mean:g}): there is nothing to learn; choose another column."
-        )
-    return mean, std
-
-
-def _checked_rows(x: Any, y: Any, what: str) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
-    x = np.ascontiguousarray(x, dtype=np.float32)
-    y = np.ascontiguousarray(y, dtype=np.float64)
-    if x.ndim != 2 or y.shape != (len(x),):
-        raise InputError(f"The {what} rows need features (n, f) and a target (n,), got shapes {x.shape} and {y.shape}.")
-    if len(x) == 0 or x.shape[1] == 0:
-        raise InputError(f"The {what} set is empty: check the split and the cleaning counts.")
-    if not np.isfinite(y).all():
-        raise InputError(
-            f"The {what} target holds {int((~np.isfinite(y)).sum())} NaN or infinite values: clean the table."
-        )
-    if not np.isfinite(x).all():
-        raise InputError(f"The {what} features hold NaN or infinite values: clean the table.")
-    return x, y

@@ -17,8 +17,9 @@ from models.training_parameters import TrainingParameters
 
 STATE_VERSION = 1
 
-WEIGHTS, AVERAGE = "weights/", "average/"
-MOMENTS = {"exp_avg": "moment1/", "exp_avg_sq": "moment2/"}
+WEIGHTS, AVERAGE, BEST = "weights/", "average/", "best/"
+MOMENTS = {"exp_avg": "moment1/", "exp_avg_sq": "moment2/", "momentum_buffer": "momentum/"}
+"""What optimisers remember of every parameter, by its name in torch -> where it is stored."""
 
 
 @dataclass(frozen=True)
@@ -28,8 +29,9 @@ class TrainingState:
     Attributes
     ----------
     tensors
-        Flat dictionary of arrays: ``weights/NAME``, ``average/NAME`` and the optimiser's ``moment1/NAME`` and
-        ``moment2/NAME``. Stores without pickle, as safetensors for example.
+        Flat dictionary of arrays: ``weights/NAME``, ``average/NAME``, with early stopping ``best/NAME``, and the
+        optimiser's ``moment1/NAME`` and ``moment2/NAME`` or ``momentum/NAME``. Stores without pickle, as safetensors
+        for example.
     meta
         JSON-able: ``version``, ``epoch`` (epochs done), ``step``, ``n_averaged``, ``history`` (one dictionary per
         epoch), ``parameters`` and ``data`` (digest of the training rows), the last two to refuse a foreign state.
@@ -77,13 +79,17 @@ def capture_state(
     progress: Progress,
     parameters: TrainingParameters,
     digest: str,
+    best: Mapping[str, Tensor] | None = None,
 ) -> TrainingState:
     """Copy the state of a run out of torch."""
     tensors = {WEIGHTS + k: to_array(v) for k, v in network.state_dict().items()}
     tensors |= {AVERAGE + k: to_array(v) for k, v in average.state_dict().items()}
+    tensors |= {BEST + k: to_array(v) for k, v in (best or {}).items()}
     for name, parameter in network.named_parameters():
         for key, prefix in MOMENTS.items():
-            tensors[prefix + name] = to_array(optimiser.state[parameter][key])
+            moment = optimiser.state.get(parameter, {}).get(key)
+            if moment is not None:
+                tensors[prefix + name] = to_array(moment)
     meta = {
         "version": STATE_VERSION,
         "epoch": progress.epoch,
@@ -103,8 +109,8 @@ def restore_state(
     optimiser: torch.optim.Optimizer,
     parameters: TrainingParameters,
     digest: str,
-) -> Progress:
-    """Put a captured state back into freshly built objects.
+) -> tuple[Progress, dict[str, Tensor]]:
+    """Put a captured state back into freshly built objects; the run's progress and its best weights (empty: none yet).
 
     Raises
     ------
@@ -122,16 +128,27 @@ def restore_state(
     load_arrays(network, _part(state.tensors, WEIGHTS), "checkpoint")
     load_arrays(average, _part(state.tensors, AVERAGE), "checkpoint")
     for name, parameter in network.named_parameters():
-        slot: dict[str, Tensor] = {"step": torch.tensor(float(meta["step"]), dtype=torch.float32)}
-        for key, prefix in MOMENTS.items():
-            moment = state.tensors.get(prefix + name)
-            if moment is None or moment.shape != tuple(parameter.shape):
-                raise InputError(f"The checkpoint lacks the optimiser's {prefix + name}: train from scratch.")
-            slot[key] = torch.tensor(moment, dtype=parameter.dtype, device=parameter.device)
-        if parameter.device.type != "cpu":
-            slot["step"] = slot["step"].to(parameter.device)
-        optimiser.state[parameter] = slot
-    return Progress(meta["epoch"], meta["step"], meta["n_averaged"], [dict(row) for row in meta["history"]])
+        if parameter.requires_grad and meta["step"]:
+            optimiser.state[parameter] = _restored_moments(state, optimiser, name, parameter)
+    best = {name: torch.tensor(array) for name, array in _part(state.tensors, BEST).items()}
+    return Progress(meta["epoch"], meta["step"], meta["n_averaged"], [dict(row) for row in meta["history"]]), best
+
+
+def _restored_moments(
+    state: TrainingState, optimiser: torch.optim.Optimizer, name: str, parameter: nn.Parameter
+) -> dict[str, Tensor]:
+    is_sgd = isinstance(optimiser, torch.optim.SGD)
+    if is_sgd and optimiser.defaults["momentum"] == 0:
+        return {}
+    slot: dict[str, Tensor] = {}
+    for key in ("momentum_buffer",) if is_sgd else ("exp_avg", "exp_avg_sq"):
+        moment = state.tensors.get(MOMENTS[key] + name)
+        if moment is None or moment.shape != tuple(parameter.shape):
+            raise InputError(f"The checkpoint lacks the optimiser's {MOMENTS[key] + name}: train from scratch.")
+        slot[key] = torch.tensor(moment, dtype=parameter.dtype, device=parameter.device)
+    if not is_sgd:
+        slot["step"] = torch.tensor(float(state.meta["step"]), dtype=torch.float32, device=parameter.device)
+    return slot
 
 
 def to_array(tensor: Tensor) -> NDArray[Any]:

@@ -78,6 +78,33 @@ _DOUBTS = [
 ]
 _ABOVE_HULL = _f64("energy_above_hull", EV, "energy minus the hull of all phases; below 0 only for a prediction")
 
+_LAYER = _text("layer", "layer of the network: a number, a submodule's name, or input")
+_EXPLANATION: dict[str, tuple[int, list[pa.Field]]] = {
+    "layer_components": (1, [
+        _text("set", "elements, compounds (of two s-block and two anion groups), or table (the rows that were given)"),
+        _LAYER, _FORMULA, _text("label", "group of an element, kind of a compound, or yes/no for a row", null=True),
+        _f64("component_1", NONE, "first principal component of the activations"),
+        _f64("component_2", NONE, "second principal component of the activations")]),
+    "element_similarity": (1, [
+        _LAYER, _text("element", "element symbol"), _text("other", "element that it is compared with"),
+        _f64("similarity", NONE, "similarity of the two, -1 to 1; null: undefined", null=True)]),
+    "probe_roc": (1, [
+        _text("probe", "property that is read off the layer"), _LAYER,
+        _text("network", "trained, or untrained: the same network with random weights"),
+        _f64("threshold", NONE, "log odds from which on a row counts as positive; null: above all", null=True),
+        _f64("false_positive_rate", NONE, "share of the negatives at or above it"),
+        _f64("true_positive_rate", NONE, "share of the positives at or above it")]),
+    "predicted_diagram": (1, [
+        _text("system", "chemical system as it was asked for"), _FORMULA,
+        _field("shares", _LIST_F64, NONE, "atomic fractions in the order of the system's elements"),
+        _f64("prediction", EV, "predicted formation energy"),
+        _f64("predicted_hull", EV, "hull of all predictions of the system, elements at 0"),
+        _f64("formation_energy_per_atom", EV, "formation energy of the known phase", null=True),
+        _f64("hull_energy_per_atom", EV, "hull of the known phases"),
+        _flag("predicted_stable", "on the predicted hull"), _flag("stable", "on the hull of the known phases"),
+        _flag("in_space", "an element or a composition of the enumerated space, not only a known phase"), _MIXED]),
+}  # fmt: skip
+
 TABLES: dict[str, tuple[int, list[pa.Field]]] = {
     "compounds": (
         2,
@@ -185,16 +212,6 @@ TABLES: dict[str, tuple[int, list[pa.Field]]] = {
             _f64("prediction", EV, "predicted formation energy"),
             _f64("prediction_std", EV, "standard deviation over the ensemble; null for a single network", null=True),
             _MIXED,
-        ],
-    ),
-    "learning_curve": (
-        1,
-        [
-            _i32("member", "member of the ensemble, from 0"),
-            _i32("epoch", "epoch, from 1"),
-            _f64("learning_rate", NONE, "learning rate at the end of the epoch"),
-            _f64("train_mae", "unit of the target", "mean absolute error on the training rows"),
-            _f64("validation_mae", "unit of the target", "mean absolute error on held-out rows", null=True),
         ],
     ),
     "candidates": (
@@ -361,5 +378,6 @@ TABLES: dict[str, tuple[int, list[pa.Field]]] = {
             _text("source_id", "identifier of the row in its source", null=True),
         ],
     ),
+    **_EXPLANATION,
 }
 """Version and columns of each table, by its name."""

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from storage.columns import TABLES
+from storage.columns_learning import LEARNING_TABLES
 from storage.errors import SchemaError
 from storage.scheme import METADATA_KEY
 
@@ -52,7 +53,8 @@ class TableSchema:
 
 
 SCHEMAS: dict[str, TableSchema] = {
-    name: TableSchema(name, version, pa.schema(fields)) for name, (version, fields) in TABLES.items()
+    name: TableSchema(name, version, pa.schema(fields))
+    for name, (version, fields) in (TABLES | LEARNING_TABLES).items()
 }
 """All table schemas by name."""
 

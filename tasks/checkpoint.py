@@ -27,6 +27,9 @@ logger = logging.getLogger(__name__)
 #: Seconds between two checkpoints: what a kill costs at most.
 INTERVAL_S = 20.0
 
+#: Of a learning curve; mean absolute errors of energies and the like, shares of wrong ones of classes.
+_ERRORS = ("train_mae", "validation_mae", "train_error_rate", "validation_error_rate")
+
 
 class Checkpoint:
     """One file that holds the latest state of one training run.
@@ -74,9 +77,10 @@ class Checkpoint:
         """
 
         def on_epoch(report: EpochReport, capture: Callable[[], TrainingState]) -> None:
-            held_out = "" if report.validation_mae is None else f", held out {report.validation_mae:.4f}"
-            progress.update(report.epoch, f"MAE {report.train_mae:.4f}{held_out} {unit}")
-            if report.epoch == report.n_epochs or time.monotonic() - self._last >= INTERVAL_S:
+            held_out = "" if report.validation_error is None else f", held out {report.validation_error:.4f}"
+            what = f"MAE {report.train_error:.4f}" if unit else f"wrong {report.train_error:.4f}"
+            progress.update(report.epoch, f"{what}{held_out} {unit}".rstrip())
+            if report.is_last or time.monotonic() - self._last >= INTERVAL_S:
                 self.save(capture())
 
         return on_epoch
@@ -85,6 +89,6 @@ class Checkpoint:
 def learning_curve(histories: Sequence[Sequence[Mapping[str, Any]]]) -> pa.Table:
     """Return the histories of an ensemble's members as a `learning_curve` table."""
     records = [{"member": member} | dict(row) for member, history in enumerate(histories) for row in history]
-    names = ("member", "epoch", "learning_rate", "train_mae", "validation_mae")
-    types = (pa.int32(), pa.int32(), pa.float64(), pa.float64(), pa.float64())
+    names = ("member", "epoch", "learning_rate", "train_loss", "validation_loss", *_ERRORS)
+    types = (pa.int32(), pa.int32(), *(pa.float64() for _ in names[2:]))
     return pa.table({n: pa.array([record.get(n) for record in records], t) for n, t in zip(names, types, strict=True)})

@@ -99,8 +99,8 @@ def test_reports_and_loss(data):
     reports = []
     train_moduli(graphs, *y.T, replace(TINY, loss="mse", epochs=2), on_epoch=lambda report, _: reports.append(report))
     assert [r.epoch for r in reports] == [1, 2]
-    assert reports[0].validation_mae is None
-    assert reports[0].train_mae > 0
+    assert reports[0].validation_error is None
+    assert reports[0].train_error > 0
 
 
 def test_bad_targets_are_refused(data):
@@ -111,7 +111,7 @@ def test_bad_targets_are_refused(data):
         train_moduli(graphs, y[:, 0], np.full(len(y), np.nan), TINY)
     with pytest.raises(InputError, match="constant"):
         train_moduli(graphs, y[:, 0], np.ones(len(y)), TINY)
-    with pytest.raises(InputError, match="losses"):
+    with pytest.raises(InputError, match="one of mae"):
         replace(TINY, loss="huber")
 
 

@@ -14,8 +14,10 @@ from numpy.typing import NDArray
 
 from models.elemnet import ElemNet
 from models.errors import InputError
+from models.losses import ROBUST
+from models.optimisation import learning_rate_at
 from models.training import EpochReport, TrainedNetwork, TrainingParameters, TrainingState, train_network
-from models.training_parameters import learning_rate_at
+from models.training_rows import class_weights, training_rows
 from models.training_state import data_digest
 
 SMALL = TrainingParameters(epochs=6, batch_size=16, learning_rate=3e-3, precision="fp32", threads=1, average_every=2)
@@ -137,8 +139,8 @@ def test_reports_each_epoch(rows: tuple[NDArray[Any], NDArray[Any]]) -> None:
     reports: list[EpochReport] = []
     trained = train(rows, on_epoch=lambda report, state: reports.append(report))
     assert [(r.epoch, r.n_epochs) for r in reports] == [(k, 6) for k in range(1, 7)]
-    assert [r.train_mae for r in reports] == [row["train_mae"] for row in trained.history]
-    assert [r.validation_mae for r in reports] == [row["validation_mae"] for row in trained.history]
+    assert [r.train_error for r in reports] == [row["train_mae"] for row in trained.history]
+    assert [r.validation_error for r in reports] == [row["validation_mae"] for row in trained.history]
     assert all(b.elapsed >= a.elapsed >= 0 for a, b in itertools.pairwise(reports))
     json.dumps(trained.history)
 
@@ -187,8 +189,8 @@ def test_averages_buffers_by_taking_the_latest(rows: tuple[NDArray[Any], NDArray
         (lambda x, y: (x, np.full_like(y, 2.5)), "constant"),
         (lambda x, y: (x, np.where(np.arange(len(y)) == 3, np.nan, y)), "1 NaN"),
         (lambda x, y: (np.where(x > 0.9, np.inf, x + np.inf), y), "features hold NaN"),
-        (lambda x, y: (x, y[:-1]), "shapes"),
-        (lambda x, y: (x[:, 0], y), "shapes"),
+        (lambda x, y: (x, y[:-1]), "120 rows and 119 labels"),
+        (lambda x, y: (x[:, 0], y), "shape"),
         (lambda x, y: (x[:, :0], y), "empty"),
     ],
 )
@@ -229,6 +231,115 @@ def test_foreign_checkpoints_are_refused(rows: tuple[NDArray[Any], NDArray[Any]]
         train(rows, resume=TrainingState(tensors, state.meta))
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"optimiser": "sgd", "learning_rate": 0.05},
+        {"optimiser": "sgd", "momentum": 0.0, "learning_rate": 0.05, "schedule": "step"},
+        {"optimiser": "adam", "weight_decay": 0.0, "schedule": "linear", "clip_norm": 0.5},
+        {"loss": "robust_l1", "average_horizon": 0.0},
+        {"loss": "robust_l2", "patience": 2, "learning_rate": 0.03, "epochs": 30},
+    ],
+)
+def test_every_optimiser_schedule_and_loss_resumes_to_the_same_bits(
+    rows: tuple[NDArray[Any], NDArray[Any]], change: dict[str, Any]
+) -> None:
+    parameters = TrainingParameters(**{**SMALL.to_dict(), **change})
+
+    def make() -> ElemNet:
+        return ElemNet(5, (32, 16, 2 if parameters.loss in ROBUST else 1))
+
+    states: list[TrainingState] = []
+    whole = train(rows, parameters, build=make, on_epoch=lambda report, state: states.append(state()))
+    assert whole.history[-1]["train_loss"] < whole.history[0]["train_loss"]
+    for state in (states[1], states[-1]):
+        stored = TrainingState(dict(state.tensors), json.loads(json.dumps(state.meta)))
+        assert_same(train(rows, parameters, build=make, resume=stored), whole)
+
+
+def test_early_stopping_takes_the_best_epoch(rows: tuple[NDArray[Any], NDArray[Any]]) -> None:
+    parameters = TrainingParameters(**{**SMALL.to_dict(), "patience": 2, "epochs": 200, "learning_rate": 0.03})
+    reports: list[EpochReport] = []
+    states: list[TrainingState] = []
+
+    def watch(report: EpochReport, state: Any) -> None:
+        reports.append(report)
+        states.append(state())
+
+    trained = train(rows, parameters, on_epoch=watch)
+    losses = [line["validation_loss"] for line in trained.history]
+    best = int(np.argmin(losses))
+    assert len(losses) == best + 1 + 2 < 200
+    assert [report.is_last for report in reports] == [False] * (len(losses) - 1) + [True]
+    for name, array in trained.state.items():
+        assert array.tobytes() == states[best].tensors["average/" + name].tobytes()
+    with pytest.raises(InputError, match="held-out"):
+        train_network(*rows, None, None, parameters, build=build)
+
+
+def test_several_targets_may_miss_labels(rows: tuple[NDArray[Any], NDArray[Any]]) -> None:
+    x, y = rows
+    both = np.column_stack([y, 100.0 * x[:, 1]])
+    both[::3, 1] = np.nan
+    long = TrainingParameters(**{**SMALL.to_dict(), "epochs": 60})
+    trained = train_network(x, both, None, None, long, build=lambda: ElemNet(5, (32, 16, 2)))
+    present = ~np.isnan(both[:, 1])
+    assert trained.normalisation["mean"] == pytest.approx([y.mean(), both[present, 1].mean()])
+    network = ElemNet(5, (32, 16, 2))
+    network.load_state_dict({k: torch.tensor(v) for k, v in trained.state.items()})
+    output = network(torch.from_numpy(x)).detach().numpy() * trained.normalisation["std"]
+    prediction = output + trained.normalisation["mean"]
+    # the labels that nobody gave are learnt from the others
+    assert np.abs(prediction[~present, 1] - 100.0 * x[~present, 1]).mean() < 0.3 * (100.0 * x[:, 1]).std()
+    both[4] = np.nan
+    with pytest.raises(InputError, match="1 NaN"):
+        train_network(x, both, None, None, long, build=lambda: ElemNet(5, (32, 16, 2)))
+
+
+def test_classes_are_learnt_and_may_count_alike(rows: tuple[NDArray[Any], NDArray[Any]]) -> None:
+    x, _ = rows
+    y = (x[:, 0] > 0.4).astype(int)  # a rare class
+    settings = TrainingParameters(**{**SMALL.to_dict(), "loss": "cross_entropy", "epochs": 40})
+
+    def make() -> ElemNet:
+        return ElemNet(5, (32, 16, 2))
+
+    trained = train_network(x, y, x, y, settings, build=make)
+    assert trained.normalisation == {"mean": [], "std": []}
+    assert trained.history[-1]["validation_error_rate"] < 0.5 * y.mean()
+    assert "train_mae" not in trained.history[-1]
+    balanced = training_rows(x, y, None, None, "cross_entropy")[0]
+    weights = class_weights(balanced, True)
+    assert weights is not None
+    assert weights.tolist() == pytest.approx([60 / (y == 0).sum(), 60 / (y == 1).sum()])
+    assert class_weights(balanced, False) is None
+    for labels, message in ((np.zeros(120, int), "one class"), (np.arange(120) // 119, "at least two")):
+        with pytest.raises(InputError, match=message):
+            train_network(x, labels, None, None, settings, build=make)
+    with pytest.raises(InputError, match="whole numbers"):
+        train_network(x, y * 0.5, None, None, settings, build=make)
+
+
+def test_layers_are_frozen_and_slowed(rows: tuple[NDArray[Any], NDArray[Any]]) -> None:
+    first = train(rows).state
+    frozen = {"layers.0.weight": 0.0, "layers.0.bias": 0.0, "layers.1.weight": 0.1}
+    other = (rows[0], rows[1] + 3.0 * rows[0][:, 2])
+    tuned = train(other, initial=first, rate_factors=frozen).state
+    free = train(other, initial=first).state
+    assert np.array_equal(tuned["layers.0.weight"], first["layers.0.weight"])
+    assert not np.array_equal(tuned["layers.1.weight"], first["layers.1.weight"])
+    moved = [np.abs(state["layers.1.weight"] - first["layers.1.weight"]).mean() for state in (tuned, free)]
+    assert moved[0] < moved[1]
+    with pytest.raises(InputError, match="no parameter"):
+        train(rows, rate_factors={"layers.9.weight": 0.0})
+    with pytest.raises(InputError, match="nothing to train"):
+        train(rows, rate_factors=dict.fromkeys(first, 0.0))
+    states: list[TrainingState] = []
+    train(other, initial=first, rate_factors=frozen, on_epoch=lambda report, state: states.append(state()))
+    resumed = train(other, initial=first, rate_factors=frozen, resume=states[2]).state
+    assert all(resumed[name].tobytes() == tuned[name].tobytes() for name in tuned)
+
+
 def test_schedule_rises_to_the_peak_and_falls_to_zero() -> None:
     parameters = TrainingParameters(learning_rate=1e-3, warmup=0.25)
     rates = [learning_rate_at(step, 100, parameters) for step in range(100)]
@@ -251,8 +362,10 @@ def test_presets_and_dictionaries() -> None:
     assert TrainingParameters.from_dict(json.loads(json.dumps(small.to_dict()))) == small
     with pytest.raises(InputError, match="choose one of small, standard"):
         TrainingParameters.preset("huge")
-    with pytest.raises(InputError, match="'momentum'"):
-        TrainingParameters.from_dict({"momentum": 0.9})
+    with pytest.raises(InputError, match="'nesterov'"):
+        TrainingParameters.from_dict({"nesterov": True})
+    assert not set(small.to_dict()) & {"optimiser", "schedule", "patience"}
+    assert TrainingParameters.from_dict({"patience": 3}).to_dict()["patience"] == 3
 
 
 @pytest.mark.parametrize(
@@ -271,6 +384,12 @@ def test_presets_and_dictionaries() -> None:
         {"precision": "fp64"},
         {"seed": -1},
         {"threads": 0},
+        {"optimiser": "lbfgs"},
+        {"schedule": "plateau"},
+        {"momentum": 1.0},
+        {"beta2": 0.0},
+        {"clip_norm": 0.0},
+        {"patience": 0},
     ],
 )
 def test_impossible_parameters_are_refused(change: dict[str, Any]) -> None:

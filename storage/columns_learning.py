@@ -1,0 +1,63 @@
+"""The columns of the tables of learning: rows to learn from, learning curves, what folds predicted."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+
+from storage.fields import LIST_F64, NONE, f64, field, i32, text
+
+_TARGET = "unit of the target"
+
+LEARNING_TABLES: dict[str, tuple[int, list[pa.Field]]] = {
+    "examples": (
+        1,
+        [
+            text("material_id", "identifier, unique within its source"),
+            text("formula", "reduced formula"),
+            text("chemsys", "chemical system: element symbols in alphabetical order, joined by '-'"),
+            text("split", "part of the data the row belongs to: train, calibration or validation"),
+            field("labels", LIST_F64, _TARGET, "what is to be learned, in the order of the manifest's targets; or NaN"),
+        ],
+    ),
+    "learning_curve": (
+        2,  # 2: losses, and error rates of classes
+        [
+            i32("member", "member of the ensemble, from 0"),
+            i32("epoch", "epoch, from 1"),
+            f64("learning_rate", NONE, "learning rate at the end of the epoch"),
+            f64("train_loss", NONE, "loss of normalised targets on the training rows", null=True),
+            f64("validation_loss", NONE, "loss of normalised targets on held-out rows", null=True),
+            f64("train_mae", _TARGET, "mean absolute error on the training rows", null=True),
+            f64("validation_mae", _TARGET, "mean absolute error on held-out rows", null=True),
+            f64("train_error_rate", NONE, "share of training rows with a wrong class", null=True),
+            f64("validation_error_rate", NONE, "share of held-out rows with a wrong class", null=True),
+        ],
+    ),
+    "fold": (
+        1,
+        [
+            field("row", pa.int64(), NONE, "row of the table of examples"),
+            text("formula", "reduced formula"),
+            text("chemsys", "chemical system"),
+            f64("truth", _TARGET, "label; for classes 0 or 1"),
+            f64("prediction", _TARGET, "prediction; for classes the probability of 1"),
+            f64("prediction_std", _TARGET, "standard deviation that goes with it", null=True),
+        ],
+    ),
+    "cross_validation": (
+        1,
+        [
+            text("entry", "what was trained"),
+            i32("seed", "seed of its weights"),
+            text("fold", "name of the fold"),
+            i32("n_train", "rows that were learnt from"),
+            i32("n_test", "rows that were measured"),
+            f64("mae", _TARGET, "mean absolute error; null for classes", null=True),
+            f64("rmse", _TARGET, "root mean squared error", null=True),
+            f64("r2", NONE, "share of the variance that is explained", null=True),
+            f64("f1", NONE, "harmonic mean of precision and recall, for classes", null=True),
+            f64("auc", NONE, "area under the receiver operating characteristic, for classes", null=True),
+        ],
+    ),
+}
+"""Name of a table -> version of its schema and columns."""

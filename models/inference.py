@@ -64,7 +64,8 @@ def dense_chain(network: ElemNet, mean: float, std: float) -> list[DenseLayer]:
         if position == 0:
             weight = weight * network.input_scale
         if position == len(layers) - 1:
-            weight, bias = weight * std, bias * std + mean
+            # a network that predicts its own uncertainty has a second output, which has no place in an energy
+            weight, bias = weight[:1] * std, bias[:1] * std + mean
         chain.append(DenseLayer(weight.float().contiguous(), bias.float().contiguous(), position < len(layers) - 1))
     return chain
 
@@ -181,7 +182,7 @@ def _prepacked_function(chain: list[DenseLayer], batch: int) -> BatchFunction:
 def _module_function(network: nn.Module, mean: float, std: float) -> BatchFunction:
     def run(x: Tensor) -> Tensor:
         output: Tensor = network(x)
-        return output.reshape(-1) * std + mean
+        return output[:, :1].reshape(-1) * std + mean
 
     return run
 

@@ -12,9 +12,20 @@ from models.errors import InputError
 
 ARCHITECTURES: dict[str, str] = {
     "elemnet": "models.elemnet:ElemNet",
+    "attention": "models.composition_attention:CompositionAttention",
     "cgcnn": "models.cgcnn:CGCNN",
+    "multi_property": "models.multi_property:MultiPropertyNet",
+    "residual": "models.residual:ResidualNet",
 }
 """Name -> `module:class`, imported on use."""
+
+NETWORKS: tuple[str, ...] = ("elemnet", "attention", "residual", "multi_property")
+"""Networks that read one row of numbers per compound, as the trainer takes them."""
+
+BASELINE_NAMES: tuple[str, ...] = (
+    "linear", "ridge", "random_forest", "gradient_boosting", "svr", "logistic",
+)  # fmt: skip
+"""Names of `models.baselines.BASELINES`, which takes seconds to import."""
 
 
 def build(architecture: Mapping[str, Any]) -> nn.Module:

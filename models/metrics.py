@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
+from scipy.stats import rankdata
 
 from models.elements import ELEMENTS
 from models.errors import InputError
@@ -54,6 +55,53 @@ def regression_metrics(truth: ArrayLike, prediction: ArrayLike, *, zero: float =
     }
     result |= {f"p{q}": float(np.percentile(absolute, q)) for q in PERCENTILES}
     return result | {"max": float(absolute.max())}
+
+
+def classification_metrics(labels: ArrayLike, probability: ArrayLike) -> dict[str, float | int | None]:
+    """Quality of the predicted probability of one of two classes.
+
+    Parameters
+    ----------
+    labels
+        0 or 1, shape (n,).
+    probability
+        Predicted probability of 1, shape (n,); 0.5 and above count as 1.
+
+    Returns
+    -------
+    dict
+        ``n``, ``n_positive``, ``accuracy``, ``balanced_accuracy``, ``precision``, ``recall``, ``f1``, ``auc`` (area
+        under the receiver operating characteristic, ties by half), ``log_loss`` (natural logarithm, probabilities held
+        1e-7 away from 0 and 1) and ``brier``; None for what needs a class that does not occur.
+
+    Raises
+    ------
+    InputError
+        If the shapes differ, nothing is given, or a value is outside 0 to 1.
+    """
+    y, p = _checked(labels, probability)
+    if not np.isin(y, (0, 1)).all() or p.min() < 0 or p.max() > 1:
+        raise InputError("Classes must be 0 or 1, and probabilities between 0 and 1: number the classes first.")
+    said, is_one = p >= 0.5, y == 1
+    hits, n_one, n_said = int((said & is_one).sum()), int(is_one.sum()), int(said.sum())
+    n_zero = len(y) - n_one
+    recall = hits / n_one if n_one else None
+    specificity = (n_zero - (n_said - hits)) / n_zero if n_zero else None
+    safe = np.clip(p, 1e-7, 1.0 - 1e-7)
+    ranks = rankdata(p)
+    area = (float(ranks[is_one].sum()) - n_one * (n_one + 1) / 2) / (n_one * n_zero) if n_one and n_zero else None
+    return {
+        "n": len(y),
+        "n_positive": n_one,
+        "accuracy": float((said == is_one).mean()),
+        "balanced_accuracy": (recall + specificity) / 2 if recall is not None and specificity is not None else None,
+        "precision": hits / n_said if n_said else None,
+        "recall": recall,
+        "f1": 2 * hits / (n_one + n_said) if n_one + n_said else None,
+        "auc": area,
+        "log_loss": float(-np.mean(np.where(is_one, np.log(safe), np.log1p(-safe)))),
+        "brier": float(np.mean((p - y) ** 2)),
+    }
 
 
 def per_element_errors(

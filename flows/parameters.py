@@ -5,6 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from tasks.drift import DriftParameters
+from tasks.examples import ExampleParameters
 from tasks.parameters import (
     CleanParameters,
     ModuliParameters,
@@ -45,7 +46,12 @@ class TrainFlowParameters(FlowParameters):
         default_factory=SourceParameters, description="how to read `data` where it is a file"
     )
     cleaning: CleanParameters = Field(default_factory=CleanParameters)
+    examples: ExampleParameters | None = Field(
+        None, description="other labels, or formation energies without ElemNet's rules; empty: by those rules"
+    )
     training: TrainParameters = Field(default_factory=TrainParameters)
+    init: str | None = Field(None, description="a model to start from: artifact folder or key")
+    attributes: str | None = Field(None, description="structural attributes: artifact folder or key")
 
 
 class ScreenFlowParameters(FlowParameters):

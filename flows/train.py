@@ -1,4 +1,4 @@
-"""A composition network from a table of formation energies: clean -> featurize -> train."""
+"""A network from a table of energies or of any other property: clean -> featurize -> train."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from prefect import flow
 from flows.parameters import TrainFlowParameters
 from flows.run import on_cluster, store_root
 from storage.artifact import ArtifactRef
-from tasks.inputs import resolve_features
+from tasks.inputs import resolve_attributes, resolve_model, resolve_rows
 from tasks.train import train_network
 
 
@@ -19,7 +19,9 @@ def train(parameters: TrainFlowParameters) -> ArtifactRef:
 
 @flow(name="train-stages")
 def train_stages(parameters: TrainFlowParameters) -> ArtifactRef:
-    """Run the stages: 1. clean and featurize what was given. 2. Train."""
-    root = store_root(parameters.store)
-    features = resolve_features.submit(root, parameters.data, parameters.cleaning, parameters.energies).result()
-    return train_network.submit(root, features, parameters.training).result()
+    """Run the stages: 1. clean what was given, or choose examples from it. 2. Train."""
+    p, root = parameters, store_root(parameters.store)
+    rows = resolve_rows.submit(root, p.data, p.cleaning, p.energies, p.examples).result()
+    init = resolve_model.submit(root, p.init).result() if p.init else None
+    attributes = resolve_attributes.submit(root, p.attributes).result() if p.attributes else None
+    return train_network.submit(root, rows, p.training, init, attributes).result()

@@ -14,6 +14,7 @@ from storage.scheme import EnergyScheme, table_scheme
 from storage.store import ArtifactStore
 from storage.tables import read_any
 from tasks.clean import clean_phases, clean_training
+from tasks.examples import ExampleParameters, choose_examples
 from tasks.featurize import featurize_fractions
 from tasks.ingest import ingest
 from tasks.parameters import CleanParameters, SourceParameters
@@ -62,6 +63,19 @@ def as_features(root: str, text: str, cleaning: CleanParameters, source: SourceP
     return reference(featurize_fractions.fn(root, ref))
 
 
+def as_rows(
+    root: str, text: str, cleaning: CleanParameters, source: SourceParameters, examples: ExampleParameters | None
+) -> ArtifactRef:
+    """Return a `features` artifact, or with `examples` one of that kind, from whatever was given."""
+    if text != "starter" and not is_file(text):
+        ref = _of_kind(root, text, ("examples", "features", "training", "compounds"))
+        if ref.kind == "examples":
+            return ref
+    if examples is None:
+        return as_features(root, text, cleaning, source)
+    return reference(choose_examples.fn(root, as_compounds(root, text, source), examples))
+
+
 def as_model(root: str, text: str) -> ArtifactRef:
     """Return a `model` artifact."""
     return _of_kind(root, text, ("model",))
@@ -102,7 +116,21 @@ def resolve_features(root: str, text: str, cleaning: CleanParameters, source: So
     return as_features(root, text, cleaning, source)
 
 
+@task(name="find-rows", cache_policy=NO_CACHE)
+def resolve_rows(
+    root: str, text: str, cleaning: CleanParameters, source: SourceParameters, examples: ExampleParameters | None
+) -> ArtifactRef:
+    """Find or make the rows to learn from that a user named."""
+    return as_rows(root, text, cleaning, source, examples)
+
+
 @task(name="find-model", cache_policy=NO_CACHE)
 def resolve_model(root: str, text: str) -> ArtifactRef:
     """Find the `model` artifact that a user named."""
     return as_model(root, text)
+
+
+@task(name="find-attributes", cache_policy=NO_CACHE)
+def resolve_attributes(root: str, text: str) -> ArtifactRef:
+    """Find the `attributes` artifact that a user named."""
+    return _of_kind(root, text, ("attributes",))

@@ -14,6 +14,7 @@ from models.elements import ELEMENTS
 from models.errors import InputError
 from models.formula import parse_many
 from models.hull import PhaseHull
+from models.network_ensemble import NetworkEnsemble
 from models.predictor import Predictor
 from storage.artifact import ArtifactRef
 from storage.errors import ArtifactNotFound
@@ -50,6 +51,15 @@ def load_predictor(model: ArtifactRef, phases: ArtifactRef | None = None) -> Pre
     return Predictor(
         card.architecture.model_dump(), card.normalisation.model_dump(), members, reference_correction=correction
     )
+
+
+@lru_cache(maxsize=2)
+def load_ensemble(model: ArtifactRef) -> NetworkEnsemble:
+    """Return a model of any kind ready to predict: several targets, classes, predicted uncertainties."""
+    card, members = read_model(model)
+    classes = any(target.transform == "class" for target in card.targets)
+    scale = {"mean": [], "std": []} if classes else card.normalisation.model_dump()
+    return NetworkEnsemble(card.architecture.model_dump(), scale, members)
 
 
 @lru_cache(maxsize=2)

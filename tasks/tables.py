@@ -24,7 +24,8 @@ from storage.artifact import ArtifactRef, ArtifactRequest
 from storage.scheme import check_same_scheme
 from storage.store import ArtifactStore, ArtifactWriter
 from tasks.inputs import as_model, as_phases, as_table
-from tasks.loading import load_card, load_hull, load_predictor
+from tasks.loading import load_card, load_hull
+from tasks.predicted_columns import predicted_columns
 
 
 @dataclass(frozen=True)
@@ -93,22 +94,22 @@ def _numbers(values: NDArray[np.generic]) -> pa.Array:
 
 
 def predict_table(root: str, model: str, table: str, allow_mixed: bool) -> AddedColumns:
-    """Add `prediction` and `prediction_std` [eV/atom], on the scale of the data that the network learned from."""
+    """Add what a model predicts, on the scale of the data that it learned from; see `predicted_columns`."""
     ref = as_model(root, model)
     rows, scheme = as_table(root, table)
-    predictor = load_predictor(ref)
     mixed = False
     if scheme is not None:
         mixed = check_same_scheme(load_card(ref).energy_scheme, scheme, "model and table", allow_mixed)
     parsed = _formulas(rows, "predict")
     good = np.array([reason is None for reason in parsed.reason])
-    prediction, std = np.full(len(good), np.nan), np.full(len(good), np.nan)
-    if good.any():
-        mean, spread = predictor.predict(parsed.fractions[good].astype(np.float32))
-        prediction[good] = mean
-        if spread is not None:
-            std[good] = spread
-    columns: dict[str, object] = {"prediction": prediction, "prediction_std": std}
+    columns: dict[str, object] = {}
+    if not good.any():
+        columns = {name: np.full(len(good), np.nan) for name in ("prediction", "prediction_std")}
+    else:
+        for name, values in predicted_columns(ref, parsed.select(good)).items():
+            column = np.full(len(good), np.nan)
+            column[good] = values
+            columns[name] = column
     if mixed:
         columns["mixed_scheme"] = np.full(len(good), True)
     return AddedColumns(_with(rows, columns, list(parsed.reason)), "predict", {"model": ref})

@@ -1,159 +1,182 @@
-"""Train: `features` -> `model`, a composition network with its learning curve and its metrics."""
+"""Train: `features` or `examples` -> `model`, a network with its learning curve, its metrics and its uncertainty."""
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
 from models.elements import ELEMENTS
 from models.errors import InputError
-from models.metrics import per_element_errors, regression_metrics
-from models.predictor import Predictor
-from models.registry import build as build_network
-from models.training import TrainedNetwork
-from models.training import train_network as run_training
-from models.training_parameters import TrainingParameters
+from models.metrics import classification_metrics, per_element_errors, regression_metrics
+from models.network_ensemble import Prediction
+from models.representation import FROM_STRUCTURE
+from models.transfer import compare_elements
+from models.uncertainty import MIN_CALIBRATION_ROWS, CalibratedUncertainty, fit_uncertainty, uncertainty_report
 from storage.artifact import ArtifactRef, ArtifactRequest
 from storage.model_files import ModelCard
 from storage.store import ArtifactStore, ArtifactWriter
-from tasks.checkpoint import Checkpoint, learning_curve
+from tasks.checkpoint import learning_curve
+from tasks.examples import Examples, load_examples
 from tasks.featurize import FEATURE_VERSION
+from tasks.learning import Learned, Source, by_split, described_settings, learn, load_source, training_settings
 from tasks.parameters import TrainParameters
-from tasks.progress import Progress
 from tasks.stage import build, stage
 
-STAGE_VERSION = 1
+__all__ = ["train_network", "training_rows", "training_settings"]
 
-Rows = tuple[NDArray[np.float32], NDArray[np.float64]]
+STAGE_VERSION = 2
+SPLITS = ("train", "calibration", "validation")
 
 
 @stage("train-network", retries=1)
-def train_network(root: str, features: ArtifactRef, parameters: TrainParameters) -> ArtifactRef:
+def train_network(
+    root: str,
+    rows: ArtifactRef,
+    parameters: TrainParameters,
+    init: ArtifactRef | None = None,
+    attributes: ArtifactRef | None = None,
+) -> ArtifactRef:
     """Train a network (or an ensemble) on the training rows; validation rows are only measured.
 
     A killed run goes on from its last checkpoint and ends with the same weights.
+
+    Parameters
+    ----------
+    root
+        The store's folder or URL.
+    rows
+        A `features` or `examples` artifact.
+    parameters
+        Network and trainer.
+    init
+        A `model` of the same architecture to start from.
+    attributes
+        Structural attributes, for representations that need them.
     """
     store = ArtifactStore(root)
-    settings = training_settings(parameters)
+    inputs = {"features": rows}
+    if init is not None:
+        inputs["init"] = init
+    if parameters.representation in FROM_STRUCTURE and attributes is not None:
+        inputs["attributes"] = attributes
     request = ArtifactRequest(
         "model",
         "tasks.train",
         STAGE_VERSION,
-        {
-            "network": parameters.network,
-            "target": parameters.target,
-            "members": parameters.members,
-            "settings": settings.to_dict(),
-        },
-        {"features": features},
-        energy_scheme=store.manifest(features).energy_scheme,
+        described_settings(parameters),
+        inputs,
+        energy_scheme=store.manifest(rows).energy_scheme,
     )
-    return build(root, request, lambda writer: _write(writer, store, features, parameters, settings))
-
-
-def training_settings(parameters: TrainParameters) -> TrainingParameters:
-    """Return the trainer's settings: the preset with what was changed."""
-    changes: dict[str, Any] = {"seed": parameters.seed, "threads": parameters.threads}
-    changes |= {name: value for name in ("epochs", "batch_size") if (value := getattr(parameters, name)) is not None}
-    return TrainingParameters.preset(parameters.preset, **changes)
+    return build(root, request, lambda writer: _write(writer, store, inputs, parameters))
 
 
 def _write(
-    writer: ArtifactWriter,
-    store: ArtifactStore,
-    features: ArtifactRef,
-    parameters: TrainParameters,
-    settings: TrainingParameters,
+    writer: ArtifactWriter, store: ArtifactStore, inputs: dict[str, ArtifactRef], parameters: TrainParameters
 ) -> None:
-    table = store.read_table(features)
-    split = table.column("split").to_numpy(zero_copy_only=False)
-    x = _fractions(table)
-    y = table.column(parameters.target).to_numpy()
-    rows: dict[str, Rows] = {
-        name: (x[split == name], y[split == name]) for name in ("train", "calibration", "validation")
-    }
-    if len(rows["train"][0]) == 0:
-        raise InputError("no row has the split 'train'; clean a table with formation energies first")
-    architecture = {"name": parameters.network, "parameters": {"n_features": x.shape[1]}}
-    folder = store.scratch(writer.request.key)
-    trained = []
-    for member in range(parameters.members):
-        member_settings = TrainingParameters.from_dict(asdict(settings) | {"seed": settings.seed + member})
-        trained.append(
-            _train_member(member, rows, member_settings, architecture, Checkpoint(folder, f"member-{member:03d}"))
+    examples = load_examples(inputs["features"], parameters.representation, inputs.get("attributes"))
+    if examples.targets != parameters.targets:
+        raise InputError(
+            f"the table has labels of {', '.join(examples.targets)}, not of {', '.join(parameters.targets)}; name them"
         )
-    members = [network.state for network in trained]
-    predictor = Predictor(architecture, trained[0].normalisation, members)
-    card = ModelCard(
+    rows = by_split(examples, SPLITS)
+    if len(rows["train"]) == 0:
+        raise InputError("no row has the split 'train'; clean a table with formation energies first")
+    source = load_source(inputs["init"], parameters) if "init" in inputs else None
+    folder = store.scratch(writer.request.key)
+    learned = learn(examples, rows["train"], rows["calibration"], parameters, folder, source)
+    ensemble = learned.ensemble(parameters)
+    predictions = {name: ensemble.predict(examples.x[part]) for name, part in rows.items() if len(part)}
+    card = _card(writer, inputs, examples, rows, parameters, learned, predictions)
+    writer.write_model(card, learned.members)
+    writer.write_table("learning_curve", learning_curve(learned.histories), "learning_curve")
+    _write_reports(writer, examples, rows, card, predictions, source)
+    for name, part in rows.items():
+        writer.count(f"rows_{name}", len(part))
+
+
+def _card(
+    writer: ArtifactWriter,
+    inputs: dict[str, ArtifactRef],
+    examples: Examples,
+    rows: dict[str, NDArray[np.int64]],
+    parameters: TrainParameters,
+    learned: Learned,
+    predictions: dict[str, Prediction],
+) -> ModelCard:
+    scheme = writer.request.energy_scheme
+    calibration = predictions.get("calibration")
+    return ModelCard(
         name=parameters.network,
-        architecture=architecture,
-        features="element_fraction",
+        architecture=learned.architecture,
+        features=parameters.representation,
         feature_version=FEATURE_VERSION,
         element_order=list(ELEMENTS),
-        targets=[{"name": parameters.target, "unit": "eV/atom", "transform": "none"}],
-        normalisation=trained[0].normalisation,
-        training_data=features.digest,
-        split={name: len(part[0]) for name, part in rows.items()},
-        metrics=_metrics(predictor, rows),
-        functional=writer.request.energy_scheme.functional if writer.request.energy_scheme else "unstated",
-        energy_scheme=writer.request.energy_scheme,
-        n_members=len(members),
-        domain={"training_rows": training_rows(rows["train"][0])},
+        targets=[
+            {"name": name, "unit": unit, "transform": "class" if examples.is_classes else "none"}
+            for name, unit in zip(examples.targets, examples.units, strict=True)
+        ],
+        normalisation=learned.normalisation if not examples.is_classes else {"mean": [0.0], "std": [1.0]},
+        calibration=None if calibration is None else _calibration(examples, rows["calibration"], calibration),
+        training_data=inputs["features"].digest,
+        split={name: len(part) for name, part in rows.items()},
+        metrics={name: measure(examples, rows[name], said) for name, said in predictions.items()},
+        functional=scheme.functional if scheme else "unstated",
+        energy_scheme=scheme,
+        n_members=len(learned.members),
+        domain={"training_rows": training_rows(examples.fractions[rows["train"]])},
     )
-    writer.write_model(card, members)
-    writer.write_table("learning_curve", learning_curve([network.history for network in trained]), "learning_curve")
-    x, y = rows["validation"] if len(rows["validation"][0]) else rows["calibration"]
-    if len(x):
-        writer.write_json(
-            "errors_by_element.json", per_element_errors(x, y, predictor.predict(x)[0]).to_dict("records")
-        )
-    for name, part in rows.items():
-        writer.count(f"rows_{name}", len(part[0]))
 
 
-def _train_member(
-    member: int,
-    rows: dict[str, Rows],
-    settings: TrainingParameters,
-    architecture: dict[str, Any],
-    checkpoint: Checkpoint,
-) -> TrainedNetwork:
-    progress = Progress(
-        f"train {architecture['name']}" + (f" {member + 1}" if member else ""), settings.epochs, "epochs"
-    )
-    x, y = rows["train"]
-    x_held, y_held = rows["calibration"]
-    return run_training(
-        x,
-        y,
-        x_held,
-        y_held,
-        settings,
-        build=lambda: build_network(architecture),
-        resume=checkpoint.load(),
-        on_epoch=checkpoint.watch(progress, "eV/atom"),
-    )
+def measure(examples: Examples, rows: NDArray[np.int64], said: Prediction) -> dict[str, Any]:
+    """Return the metrics of a prediction; of several targets those of each by its name."""
+    if examples.is_classes:
+        return classification_metrics(examples.y[rows, 0], said.mean[:, 1])
+    each = {}
+    for k, name in enumerate(examples.targets):
+        truth = examples.y[rows, k]
+        present = ~np.isnan(truth)
+        if present.any():
+            each[name] = regression_metrics(truth[present], said.mean[present, k])
+    return next(iter(each.values())) if len(examples.targets) == 1 else each
+
+
+def _calibration(examples: Examples, rows: NDArray[np.int64], said: Prediction) -> dict[str, Any] | None:
+    """Fit the predictive distribution on the calibration rows, from which no weight was learned."""
+    if examples.is_classes or len(examples.targets) != 1 or len(rows) < MIN_CALIBRATION_ROWS:
+        return None
+    return {"uncertainty": fit_uncertainty(said.mean[:, 0] - examples.y[rows, 0], raw_std(said))}
+
+
+def raw_std(said: Prediction) -> NDArray[np.float64]:
+    """Return the standard deviations (n,) that a calibration starts from: all 1 where the network states none."""
+    return np.ones(len(said.mean)) if said.std is None else said.std[:, 0]
+
+
+def _write_reports(
+    writer: ArtifactWriter,
+    examples: Examples,
+    rows: dict[str, NDArray[np.int64]],
+    card: ModelCard,
+    predictions: dict[str, Prediction],
+    source: Source | None,
+) -> None:
+    if source is not None:
+        report = compare_elements(source.training_rows, examples.fractions[rows["train"]], ELEMENTS)
+        writer.write_json("transfer.json", {"init": source.name} | report.to_dict())
+    measured = "validation" if len(rows["validation"]) else "calibration"
+    if measured not in predictions or examples.is_classes or len(examples.targets) != 1:
+        return
+    part, said = rows[measured], predictions[measured]
+    truth, mean = examples.y[part, 0], said.mean[:, 0]
+    errors = per_element_errors(examples.fractions[part], truth, mean)
+    writer.write_json("errors_by_element.json", errors.to_dict("records"))
+    if card.calibration is not None and measured == "validation":
+        calibrated = CalibratedUncertainty.from_dict(card.calibration["uncertainty"])
+        writer.write_json("uncertainty.json", uncertainty_report(truth, mean, raw_std(said), calibrated))
 
 
 def training_rows(x: NDArray[np.float32]) -> dict[str, int]:
     """Return in how many training rows each of the 86 elements occurs."""
     return {element: int(n) for element, n in zip(ELEMENTS, np.count_nonzero(x, axis=0), strict=True)}
-
-
-def _metrics(predictor: Predictor, rows: dict[str, Rows]) -> dict[str, Any]:
-    metrics: dict[str, Any] = {}
-    for name, (x, y) in rows.items():
-        if len(x):
-            prediction, _ = predictor.predict(x)
-            metrics[name] = regression_metrics(y, prediction)
-    return metrics
-
-
-def _fractions(table: pa.Table) -> NDArray[np.float32]:
-    column = table.column("element_fraction").combine_chunks()
-    flat: NDArray[np.float32] = column.flatten().to_numpy().astype(np.float32)
-    return flat.reshape(-1, len(ELEMENTS))

@@ -12,11 +12,14 @@ from deployments.commands.backtest import backtest_command
 from deployments.commands.campaigns import campaign_app, demo, report_command
 from deployments.commands.data import export_command, starter_command
 from deployments.commands.electrolytes import rank_command, stability_command
+from deployments.commands.explain import explain_command
 from deployments.commands.featurize import featurize_command
 from deployments.commands.ingest import ingest_command, merge_command
 from deployments.commands.learn import predict_command, train_command
 from deployments.commands.screening import hull_command, screen_command
 from deployments.commands.service import deploy_command, doctor_command, ui_command
+from deployments.commands.transfer import transfer_command
+from deployments.commands.validate import validate_command
 
 app = typer.Typer(
     name="elemscreen",
@@ -52,10 +55,13 @@ app.command("ingest")(ingest_command)
 app.command("merge")(merge_command)
 app.command("featurize")(featurize_command)
 app.command("train")(train_command)
+app.command("cross-validate")(validate_command)
+app.command("transfer")(transfer_command)
 app.command("predict")(predict_command)
 app.command("hull")(hull_command)
 app.command("screen")(screen_command)
 app.command("backtest")(backtest_command)
+app.command("explain")(explain_command)
 app.command("stability")(stability_command)
 app.command("rank")(rank_command)
 app.command("report")(report_command)

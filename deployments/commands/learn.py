@@ -16,18 +16,50 @@ from deployments.commands.run import (
     run_flow,
     write_rows,
 )
+from deployments.commands.validate import read_entries, rows_given, say_comparison
+from flows.cross_validate import CrossValidateParameters, cross_validate
 from flows.parameters import TrainFlowParameters
 from flows.run import store_root
 from flows.train import train
+from storage.artifact import ArtifactRef
 from storage.model_files import read_model
-from tasks.parameters import TrainParameters
+from tasks.examples import ENERGY
 from tasks.tables import predict_table
+from tasks.validation_parameters import ValidationParameters
+
+_SHOWN = ("mae", "rmse", "r2", "accuracy", "f1", "auc")
 
 
 def train_command(
     data: Annotated[str, typer.Option("--data", help="starter, a file, an artifact folder or a key (prefix).")],
-    model: Annotated[str, typer.Option("--model", help="Network: elemnet.")] = "elemnet",
-    target: Annotated[str, typer.Option("--target", help="Column to learn.")] = "formation_energy_per_atom",
+    model: Annotated[
+        str, typer.Option("--model", help="Network: elemnet, attention, residual, multi_property.")
+    ] = "elemnet",
+    target: Annotated[
+        str, typer.Option("--target", help="Column to learn; several, joined by commas, with multi_property.")
+    ] = ENERGY,
+    above: Annotated[float | None, typer.Option(help="Two classes: whether the target is larger than this.")] = None,
+    plain: Annotated[bool, typer.Option("--plain", help="Energies as they are, without ElemNet's rules.")] = False,
+    folds: Annotated[int | None, typer.Option("--folds", help="Cross-validate over so many folds instead.")] = None,
+    init: Annotated[str | None, typer.Option("--init", help="Start from this model: folder or key.")] = None,
+    frozen: Annotated[int, typer.Option(help="With --init: groups of layers that stay as they are.")] = 0,
+    rate_decay: Annotated[
+        float, typer.Option(help="With --init: factor on the rate from one group of layers to the one before.")
+    ] = 1.0,
+    representation: Annotated[
+        str, typer.Option(help="element_fraction, magpie, voronoi or magpie+voronoi.")
+    ] = "element_fraction",
+    attributes: Annotated[str | None, typer.Option(help="Structural attributes: artifact folder or key.")] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="SETTING=VALUE of the trainer or of the network; several when repeated."),
+    ] = None,
+    columns: Annotated[
+        list[str] | None, typer.Option("--map", help="COLUMN=NAME: the column of the file and ours.")
+    ] = None,
+    database: Annotated[str, typer.Option(help="File: database that the rows came from.")] = "file",
+    functional: Annotated[str | None, typer.Option(help="File: pbe, pbe+u, r2scan, experiment, ...")] = None,
+    temperature: Annotated[float | None, typer.Option(help="File: temperature of measured values, K.")] = None,
     preset: Annotated[str, typer.Option(help="standard, or small for some thousand rows.")] = "standard",
     epochs: Annotated[int | None, typer.Option(help="Passes over the data; default: the preset's.")] = None,
     members: Annotated[int, typer.Option(help="Networks in the ensemble.")] = 1,
@@ -36,15 +68,29 @@ def train_command(
     store: StoreOption = None,
     dask: ClusterOption = "local",
 ) -> None:
-    """Train one network or an ensemble on a table of formation energies."""
-    training = TrainParameters(
-        network=model, target=target, preset=preset, epochs=epochs, members=members, seed=seed, threads=threads
-    )
-    ref = run_flow(train, TrainFlowParameters(data=data, training=training, store=store, cluster=dask))
+    """Train one network or an ensemble, on formation energies or on any other column."""
+    changes = {"representation": representation, "members": members, "seed": seed}
+    if init is not None:
+        changes["transfer"] = {"frozen": frozen, "rate_decay": rate_decay}
+    common = {"target": target, "preset": preset, "epochs": epochs, "threads": threads} | changes
+    (entry,) = read_entries([f"{model}@{','.join(settings or [])}"], common, init)
+    rows = rows_given(data, columns, database, functional, temperature, target, above, plain)
+    where = rows | {"attributes": attributes, "store": store, "cluster": dask}
+    if folds is not None:
+        parameters = CrossValidateParameters(entries=(entry,), validation=ValidationParameters(folds=folds), **where)
+        say_comparison(run_flow(cross_validate, parameters))
+    else:
+        _say(run_flow(train, TrainFlowParameters(training=entry.training, init=init, **where)))
+
+
+def _say(ref: ArtifactRef) -> None:
+    """Print a model's metrics and where it is."""
     card, _ = read_model(ref)
     for split, values in card.metrics.items():
-        shown = ", ".join(f"{name} {value:.4f}" for name, value in values.items() if name in ("mae", "rmse", "r2"))
-        console.print(f"{split:<12}{shown}", highlight=False)
+        each = values if any(isinstance(value, dict) for value in values.values()) else {"": values}
+        for name, metrics in each.items():
+            shown = ", ".join(f"{key} {value:.4f}" for key, value in metrics.items() if key in _SHOWN and value)
+            console.print(f"{split:<12}{name + ' ' if name else ''}{shown}", highlight=False)
     console.print(payload_path(ref, "card.json"), highlight=False, soft_wrap=True)
 
 
@@ -55,6 +101,6 @@ def predict_command(
     allow_mixed: MixedOption = False,
     store: StoreOption = None,
 ) -> None:
-    """Add `prediction` and `prediction_std` to a table."""
+    """Add `prediction` and `prediction_std` to a table; with a calibrated model its 95 % interval, too."""
     root = store_root(store)
     write_rows(root, predict_table(root, model, table, allow_mixed), out)

@@ -25,9 +25,9 @@ from storage.store import ArtifactStore
 
 COMMANDS = [
     [], ["demo"], ["campaign"], ["campaign", "run"], ["campaign", "examples"], ["ingest"], ["merge"], ["featurize"],
-    ["train"], ["predict"], ["hull"], ["screen"], ["backtest"], ["stability"], ["rank"], ["report"], ["export"],
-    ["artifacts"], ["artifacts", "ls"], ["artifacts", "show"], ["artifacts", "lineage"], ["artifacts", "verify"],
-    ["artifacts", "why"], ["artifacts", "gc"], ["ui"], ["deploy"], ["doctor"], ["starter-set"],
+    ["train"], ["cross-validate"], ["transfer"], ["predict"], ["hull"], ["screen"], ["backtest"], ["explain"], ["stability"], ["rank"], ["report"],
+    ["export"], ["artifacts"], ["artifacts", "ls"], ["artifacts", "show"], ["artifacts", "lineage"],
+    ["artifacts", "verify"], ["artifacts", "why"], ["artifacts", "gc"], ["ui"], ["deploy"], ["doctor"], ["starter-set"],
 ]  # fmt: skip
 
 
@@ -254,6 +254,19 @@ def test_stability(cli: Cli, house: House, tiny: Any, tmp_path: Path) -> None:
     ended = cli("stability", "--in", tmp_path / "structures.parquet", "--out", tmp_path / "out.parquet")
     assert ended.code == 0, ended
     assert np.isfinite(pd.read_parquet(tmp_path / "out.parquet")["volume_ratio"]).all()
+
+
+def test_explain(cli: Cli, house: House) -> None:
+    place = ["--store", house.root, "--dask", house.dask]
+    given = ["--model", house.key("model", "tasks.train"), "--phases", house.key("phases"), "--no-untrained"]
+    few = ["--layer", "1", "--probe", "halogen", "--probe", "magnetic_3d", "--elements", "Li"]
+    ended = cli("explain", *given, *few, "--system", "Li-O", *place)
+    assert ended.code == 0, ended
+    assert "not probed: magnetic_3d" in ended.out
+    assert re.search(r"Li-O .*\d\.\d{3}", ended.out)
+    assert "<h3>Li-O</h3>" in Path(ended.last).read_text()
+    assert_one_line(cli("explain", *given, "--system", "Li-Xx", *place), "systems", "Xx")
+    assert_one_line(cli("explain", *given, "--layer", "99", *place), "no layer '99'", "from 1 to 17")
 
 
 def test_screen_and_rank(cli: Cli, house: House, tiny: Any, tmp_path: Path) -> None:

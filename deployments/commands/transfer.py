@@ -1,0 +1,69 @@
+"""`transfer`: fine-tune a trained network on a small table, beside training from scratch."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from deployments.commands.run import ClusterOption, StoreOption, run_flow
+from deployments.commands.validate import read_entries, rows_given, say_comparison
+from flows.run import store_root
+from flows.transfer import TransferFlowParameters, transfer
+from storage.model_files import read_model
+from storage.store import ArtifactStore
+from tasks.examples import ENERGY
+from tasks.inputs import as_model
+from tasks.validation_parameters import ValidationParameters
+
+_Texts = list[str] | None
+
+
+def transfer_command(
+    source: Annotated[str, typer.Option("--source", help="The trained network: artifact folder or key (prefix).")],
+    data: Annotated[str, typer.Option("--data", help="The small table: file, artifact folder or key (prefix).")],
+    folds: Annotated[int, typer.Option(help="Folds.")] = 10,
+    size: Annotated[list[int] | None, typer.Option(help="Learn from so many rows; several when repeated.")] = None,
+    settings: Annotated[
+        _Texts, typer.Option("--set", help="SETTING=VALUE of the trainer; several when repeated.")
+    ] = None,
+    epochs: Annotated[int | None, typer.Option(help="Passes over the data; default: the preset's.")] = None,
+    frozen: Annotated[int, typer.Option(help="Groups of layers that stay as they are.")] = 0,
+    rate_decay: Annotated[float, typer.Option(help="Factor on the rate from one group to the one before.")] = 1.0,
+    source_rows: Annotated[
+        str | None,
+        typer.Option(help="Rows the source learnt from: train another one without the table's formulas, too."),
+    ] = None,
+    source_settings: Annotated[
+        _Texts, typer.Option("--set-source", help="SETTING=VALUE of that other training; several when repeated.")
+    ] = None,
+    columns: Annotated[_Texts, typer.Option("--map", help="COLUMN=NAME: the column of the file and ours.")] = None,
+    database: Annotated[str, typer.Option(help="File: database that the rows came from.")] = "file",
+    functional: Annotated[str | None, typer.Option(help="File: pbe, pbe+u, r2scan, experiment, ...")] = None,
+    temperature: Annotated[float | None, typer.Option(help="File: temperature of measured values, K.")] = None,
+    threads: Annotated[int, typer.Option(help="CPU threads of a training; folds go side by side with 1.")] = 1,
+    store: StoreOption = None,
+    dask: ClusterOption = "local",
+) -> None:
+    """Fine-tune a network on a small table, fold by fold, beside the same from scratch and the network as it is."""
+    root = store_root(store)
+    card, _ = read_model(as_model(root, source), ArtifactStore(root))
+    architecture = {name: value for name, value in card.architecture.parameters.items() if name != "n_features"}
+    common: dict[str, Any] = {"preset": "small", "threads": threads, "architecture": architecture}
+    common["representation"] = card.features
+    rates = {"frozen": frozen, "rate_decay": rate_decay}
+    given = [f"{card.architecture.name}@{','.join(texts or [])}" for texts in (settings, source_settings)]
+    (learnt,) = read_entries(given[:1], common | {"epochs": epochs, "transfer": rates})
+    (unseen,) = read_entries(given[1:], common | {"preset": "standard"})
+    rows = rows_given(data, columns, database, functional, temperature, ENERGY, None, True)
+    parameters = TransferFlowParameters(
+        source=source,
+        training=learnt.training,
+        source_rows=source_rows,
+        source_training=unseen.training,
+        validation=ValidationParameters(folds=folds, sizes=tuple(size or ()), include_validation=True),
+        store=store,
+        cluster=dask,
+        **rows,
+    )
+    say_comparison(run_flow(transfer, parameters))

@@ -1,0 +1,162 @@
+"""`cross-validate`: networks and baselines on the same folds, side by side."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+import yaml
+from rich.table import Table
+
+from deployments.commands.ingest import parse_map
+from deployments.commands.run import ClusterOption, StoreOption, console, payload_path, run_flow
+from flows.cross_validate import CrossValidateParameters, cross_validate
+from models.errors import InputError
+from models.training_parameters import TrainingParameters
+from storage.artifact import ArtifactRef
+from storage.store import ArtifactStore
+from tasks.cross_validation import SUMMARY
+from tasks.examples import ENERGY, ExampleParameters
+from tasks.parameters import SourceParameters, TrainParameters
+from tasks.validation_parameters import EntryParameters, ValidationParameters
+
+_Texts = list[str] | None
+
+EntriesOption = Annotated[
+    _Texts,
+    typer.Option(
+        "--entry",
+        help="What is trained: NETWORK[@SETTING=VALUE,...], such as elemnet, attention@epochs=20 or "
+        "residual@representation=magpie,depth=48,skip=stacked; several when repeated. Or a YAML file with a list.",
+    ),
+]
+
+
+def validate_command(
+    data: Annotated[str, typer.Option("--data", help="starter, a file, an artifact folder or a key (prefix).")],
+    entry: EntriesOption = None,
+    scheme: Annotated[str, typer.Option(help="random, grouped, elements, holdout or split.")] = "random",
+    folds: Annotated[int, typer.Option(help="Folds, of random and grouped.")] = 5,
+    holdout: Annotated[_Texts, typer.Option(help="holdout: a system such as Ti-O; several when repeated.")] = None,
+    size: Annotated[list[int] | None, typer.Option(help="Train on so many rows; several when repeated.")] = None,
+    seeds: Annotated[int, typer.Option(help="Repeat everything with so many seeds.")] = 1,
+    target: Annotated[str, typer.Option("--target", help="Column to learn.")] = ENERGY,
+    above: Annotated[float | None, typer.Option(help="Two classes: whether the target is larger than this.")] = None,
+    plain: Annotated[bool, typer.Option("--plain", help="Energies as they are, without ElemNet's rules.")] = False,
+    init: Annotated[str | None, typer.Option(help="A model that every network starts from.")] = None,
+    columns: Annotated[_Texts, typer.Option("--map", help="COLUMN=NAME: the column of the file and ours.")] = None,
+    database: Annotated[str, typer.Option(help="File: database that the rows came from.")] = "file",
+    functional: Annotated[str | None, typer.Option(help="File: pbe, pbe+u, r2scan, experiment, ...")] = None,
+    temperature: Annotated[float | None, typer.Option(help="File: temperature of measured values, K.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Passes over the data; default: the preset's.")] = None,
+    preset: Annotated[str, typer.Option(help="standard, or small for some thousand rows.")] = "standard",
+    threads: Annotated[int, typer.Option(help="CPU threads of a training; folds go side by side with 1.")] = 1,
+    fold_seed: Annotated[int, typer.Option(help="Seed of the folds.")] = 0,
+    attributes: Annotated[str | None, typer.Option(help="Structural attributes: artifact folder or key.")] = None,
+    store: StoreOption = None,
+    dask: ClusterOption = "local",
+) -> None:
+    """Train networks and baselines on the same folds, in parallel, and say which differences are real."""
+    common = {"epochs": epochs, "preset": preset, "threads": threads, "target": target}
+    entries = read_entries(entry or ["elemnet"], common, init, seeds)
+    parameters = CrossValidateParameters(
+        **rows_given(data, columns, database, functional, temperature, target, above, plain),
+        attributes=attributes,
+        entries=entries,
+        validation=ValidationParameters.model_validate(
+            {"scheme": scheme, "folds": folds, "holdouts": tuple(holdout or ()), "sizes": tuple(size or ())}
+            | {"seed": fold_seed}
+        ),
+        store=store,
+        cluster=dask,
+    )
+    say_comparison(run_flow(cross_validate, parameters))
+
+
+def rows_given(
+    data: str,
+    columns: _Texts,
+    database: str,
+    functional: str | None,
+    temperature: float | None,
+    target: str,
+    above: float | None,
+    plain: bool,
+) -> dict[str, Any]:
+    """Return the parameters of a flow that say which rows are learnt from, and how a file is read."""
+    source = "starter" if data == "starter" else f"file:{data.removeprefix('file:')}"
+    targets = tuple(name.strip() for name in target.split(","))
+    by_rules = not plain and above is None and targets == (ENERGY,)
+    return {
+        "data": data,
+        "energies": SourceParameters.model_validate(
+            {"source": source, "columns": parse_map(columns), "database": database}
+            | {"functional": functional, "temperature": temperature}
+        ),
+        "examples": None if by_rules else ExampleParameters(targets=targets, above=above),
+    }
+
+
+def read_entries(
+    texts: list[str], common: dict[str, Any], init: str | None = None, n_seeds: int = 1
+) -> tuple[EntryParameters, ...]:
+    """Return entries from what was given on the command line, or from a YAML file with a list of them.
+
+    Raises
+    ------
+    InputError
+        If an entry cannot be read.
+    """
+    if len(texts) == 1 and texts[0].endswith((".yaml", ".yml")):
+        path = Path(texts[0])
+        if not path.is_file():
+            raise InputError(f"there is no file {path} with entries; give NETWORK@SETTING=VALUE or a YAML file")
+        listed = yaml.safe_load(path.read_text()) or []
+        return tuple(EntryParameters.model_validate(item) for item in listed)
+    return tuple(_entry(text, common, init, n_seeds) for text in texts)
+
+
+def _entry(text: str, common: dict[str, Any], init: str | None, n_seeds: int) -> EntryParameters:
+    """Return the entry of ``NETWORK@SETTING=VALUE,...``: of the training, of the trainer, or of the network."""
+    network, _, changes = text.partition("@")
+    training: dict[str, Any] = {"network": network} | common
+    of_trainer = {name for name in TrainingParameters().__dict__ if name not in TrainParameters.model_fields}
+    for change in filter(None, changes.split(",")):
+        name, equals, value = change.partition("=")
+        if not equals:
+            raise InputError(f"'{change}' in --entry {text} is no SETTING=VALUE; write for example {network}@epochs=20")
+        read = yaml.safe_load(value)
+        if name in TrainParameters.model_fields:
+            training[name] = read
+        elif name in of_trainer:
+            training.setdefault("settings", {})[name] = read
+        else:
+            training.setdefault("architecture", {})[name] = read
+    starts = init if network not in ("linear", "ridge", "random_forest", "gradient_boosting", "svr") else None
+    return EntryParameters(name=text, training=TrainParameters(**training), init=starts, n_seeds=n_seeds)
+
+
+def say_comparison(ref: ArtifactRef) -> None:
+    """Print the errors of all entries and what their differences are worth."""
+    summary = json.loads(ArtifactStore.from_ref(ref).read_bytes(ref, SUMMARY))
+    table = Table(title="mean absolute error, with 95 % intervals")
+    for name in ("entry", "rows", "MAE", "interval", "folds", "seeds"):
+        table.add_column(name, justify="left" if name == "entry" else "right")
+    for line in summary["entries"]:
+        interval = "-" if line["low"] is None else f"{line['low']:.4f} to {line['high']:.4f}"
+        table.add_row(
+            line["entry"], f"{line['n_train']:,}", f"{line['mae']:.4f}", interval, str(line["n_folds"]),
+            str(line["n_seeds"]),
+        )  # fmt: skip
+    console.print(table)
+    for pair in summary["comparisons"]:
+        better = pair["first"] if pair["difference"] < 0 else pair["second"]
+        p = pair["p_adjusted"]
+        said = f"{better} is better by {abs(pair['difference']):.4f} (p {p:.3f})" if p < 0.05 else "no difference shown"
+        console.print(f"{pair['first']} / {pair['second']}: {said}", highlight=False, soft_wrap=True)
+    for crossing in summary["crossings"]:
+        places = ", ".join(f"{place:,.0f}" for place in crossing["sizes"]) or "never"
+        console.print(f"{crossing['first']} and {crossing['second']} cross at: {places}", highlight=False)
+    console.print(payload_path(ref, SUMMARY), highlight=False, soft_wrap=True)

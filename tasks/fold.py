@@ -1,0 +1,256 @@
+"""One fold of a cross-validation: train on its training rows, predict its test rows."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from models.baselines import fit_baseline
+from models.cleaning import system_draw
+from models.elements import ELEMENTS
+from models.errors import InputError
+from models.folds import (
+    Fold,
+    hold_out_system,
+    leave_one_element_out,
+    parse_holdout,
+    random_folds,
+    system_folds,
+    training_subsets,
+)
+from models.formula import parse_many
+from models.metrics import per_element_errors
+from models.network_ensemble import NetworkEnsemble, Prediction
+from models.registry import BASELINE_NAMES
+from models.representation import FROM_STRUCTURE
+from models.transfer import compare_elements
+from models.uncertainty import MIN_CALIBRATION_ROWS, CalibratedUncertainty, fit_uncertainty, uncertainty_report
+from storage.artifact import ArtifactRef, ArtifactRequest
+from storage.model_files import read_model
+from storage.store import ArtifactStore, ArtifactWriter
+from tasks.checkpoint import learning_curve
+from tasks.examples import Examples, load_examples
+from tasks.learning import described_settings, learn, load_source
+from tasks.parameters import TrainParameters
+from tasks.stage import build, stage
+from tasks.train import measure, raw_std
+from tasks.validation_parameters import ValidationParameters
+
+STAGE_VERSION = 1
+RESULT = "fold.json"
+
+
+class FoldPlan(NamedTuple):
+    """A fold, and how many of its training rows are learnt from; None: all."""
+
+    name: str
+    size: int | None
+
+
+@stage("plan-folds")
+def plan_folds(root: str, rows: ArtifactRef, validation: ValidationParameters) -> list[FoldPlan]:
+    """Return the folds of a table, each with every size of the training set that is asked for."""
+    folds = folds_of(rows, validation)
+    sizes: tuple[int | None, ...] = validation.sizes or (None,)
+    for fold in folds:
+        if validation.sizes:
+            training_subsets(len(fold.train), validation.sizes)  # refuses sizes that no fold has
+    return [FoldPlan(fold.name, size) for fold in folds for size in sizes]
+
+
+@lru_cache(maxsize=4)
+def folds_of(rows: ArtifactRef, validation: ValidationParameters) -> list[Fold]:
+    """Return the folds of a `features` or `examples` artifact, in rows of its table.
+
+    Raises
+    ------
+    InputError
+        If a fold would have nothing to learn from or to measure.
+    """
+    table = ArtifactStore.from_ref(rows).read_table(rows, columns=["formula", "chemsys", "split"])
+    split = np.array(table.column("split").to_pylist(), dtype=str)
+    if validation.scheme == "split":
+        parts = [np.flatnonzero(np.isin(split, names)) for names in (("train",), ("validation",))]
+        return [Fold("validation", parts[0], parts[1])]
+    used = np.flatnonzero((split != "validation") | validation.include_validation)
+    formulas = [table.column("formula")[int(row)].as_py() for row in used]
+    found = _of_scheme(formulas, [table.column("chemsys")[int(row)].as_py() for row in used], validation)
+    return [Fold(fold.name, used[fold.train], used[fold.test]) for fold in found]
+
+
+def _of_scheme(formulas: list[str], chemsys: list[str], validation: ValidationParameters) -> list[Fold]:
+    if validation.scheme == "random":
+        return random_folds(formulas, validation.folds, validation.seed)
+    if validation.scheme == "grouped":
+        return system_folds(chemsys, validation.folds, validation.seed)
+    elements = parse_many(formulas).elements
+    if validation.scheme == "elements":
+        return leave_one_element_out(elements, validation.minimum_rows)
+    return [hold_out_system(elements, *parse_holdout(text)) for text in validation.holdouts]
+
+
+@stage("run-fold", retries=1)
+def run_fold(
+    root: str,
+    rows: ArtifactRef,
+    plan: FoldPlan,
+    validation: ValidationParameters,
+    training: TrainParameters,
+    init: ArtifactRef | None = None,
+    as_it_is: bool = False,
+    attributes: ArtifactRef | None = None,
+) -> ArtifactRef:
+    """Train on a fold's training rows and predict its test rows.
+
+    A killed run goes on from its last checkpoint.
+
+    Parameters
+    ----------
+    root
+        The store's folder or URL.
+    rows
+        A `features` or `examples` artifact.
+    plan, validation
+        The fold.
+    training
+        Network or baseline.
+    init
+        A `model` to start from, or with `as_it_is` to predict with.
+    as_it_is
+        Do not train.
+    attributes
+        Structural attributes, for representations that need them.
+
+    Returns
+    -------
+    ArtifactRef
+        A `fold`: a table of predictions, ``fold.json`` with the metrics, for networks their learning curves.
+    """
+    inputs = {"rows": rows}
+    if init is not None:
+        inputs["init"] = init
+    if training.representation in FROM_STRUCTURE and attributes is not None:
+        inputs["attributes"] = attributes
+    described = {"representation": training.representation} if as_it_is else described_settings(training)
+    store = ArtifactStore(root)
+    request = ArtifactRequest(
+        "fold",
+        "tasks.fold",
+        STAGE_VERSION,
+        {"validation": validation.description(), "fold": plan.name, "size": plan.size, "training": described},
+        inputs,
+        energy_scheme=store.manifest(rows).energy_scheme,
+    )
+    return build(root, request, lambda writer: _write(writer, store, inputs, plan, validation, training, as_it_is))
+
+
+def _write(
+    writer: ArtifactWriter,
+    store: ArtifactStore,
+    inputs: dict[str, ArtifactRef],
+    plan: FoldPlan,
+    validation: ValidationParameters,
+    training: TrainParameters,
+    as_it_is: bool,
+) -> None:
+    rows = inputs["rows"]
+    examples = load_examples(rows, training.representation, inputs.get("attributes"))
+    if len(examples.targets) != 1:
+        raise InputError(f"folds measure one target, not {', '.join(examples.targets)}; choose examples of one")
+    fold = next(fold for fold in folds_of(rows, validation) if fold.name == plan.name)
+    fold = Fold(fold.name, examples.located(fold.train), examples.located(fold.test))
+    train, held = _training_parts(examples, fold, plan, validation)
+    result: dict[str, Any] = {"fold": plan.name, "n_train": len(train), "n_held": len(held), "n_test": len(fold.test)}
+    if training.network in BASELINE_NAMES and not as_it_is:
+        task = "classification" if examples.is_classes else "regression"
+        fitted = fit_baseline(
+            training.network, examples.x[train], examples.labels(train), task=task, seed=training.seed,
+            n_jobs=training.threads, **training.architecture,
+        )  # fmt: skip
+        said = {"test": _as_prediction(fitted.predict(examples.x[fold.test]))}
+        result["baseline"] = fitted.description()
+    else:
+        ensemble = _ensemble(writer, store, inputs, examples, train, held, training, as_it_is, plan.name)
+        said = {name: ensemble.predict(examples.x[part]) for name, part in (("held", held), ("test", fold.test))}
+        if "init" in inputs:
+            source = read_model(inputs["init"])[0].domain.get("training_rows", {})
+            result["transfer"] = compare_elements(source, examples.fractions[fold.test], ELEMENTS).to_dict()
+    _report(writer, examples, fold.test, held, said, result)
+
+
+def _training_parts(
+    examples: Examples, fold: Fold, plan: FoldPlan, validation: ValidationParameters
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the rows that are learnt from, and those of the training part that are kept back."""
+    if validation.scheme == "split":
+        train, held = fold.train, np.flatnonzero(examples.split == "calibration")
+    else:
+        systems = {name: system_draw(name, validation.seed, "held") for name in set(examples.chemsys[fold.train])}
+        kept_back = np.array([systems[name] < validation.held_fraction for name in examples.chemsys[fold.train]])
+        train, held = fold.train[~kept_back], fold.train[kept_back]
+    if plan.size is not None:
+        formulas = [examples.formula[row] for row in train]
+        (chosen,) = training_subsets(formulas, (min(plan.size, len(train)),), validation.seed)
+        train = train[chosen]
+    return train, held
+
+
+def _ensemble(
+    writer: ArtifactWriter,
+    store: ArtifactStore,
+    inputs: dict[str, ArtifactRef],
+    examples: Examples,
+    train: NDArray[np.int64],
+    held: NDArray[np.int64],
+    training: TrainParameters,
+    as_it_is: bool,
+    label: str,
+) -> NetworkEnsemble:
+    if as_it_is:
+        card, members = read_model(inputs["init"])
+        return NetworkEnsemble(card.architecture.model_dump(), card.normalisation.model_dump(), members)
+    source = load_source(inputs["init"], training) if "init" in inputs else None
+    folder = store.scratch(writer.request.key)
+    learned = learn(examples, train, held, training, folder, source, f"{training.network} {label}")
+    writer.write_table("learning_curve", learning_curve(learned.histories), "learning_curve")
+    return learned.ensemble(training)
+
+
+def _as_prediction(values: NDArray[np.float64]) -> Prediction:
+    return Prediction(values if values.ndim == 2 else values[:, None], None)
+
+
+def _report(
+    writer: ArtifactWriter,
+    examples: Examples,
+    test: NDArray[np.int64],
+    held: NDArray[np.int64],
+    said: dict[str, Prediction],
+    result: dict[str, Any],
+) -> None:
+    truth = examples.y[test, 0]
+    mean = said["test"].mean[:, 1 if examples.is_classes else 0]
+    result["metrics"] = measure(examples, test, said["test"])
+    if not examples.is_classes:
+        result["by_element"] = per_element_errors(examples.fractions[test], truth, mean).to_dict("records")
+        if len(held) >= MIN_CALIBRATION_ROWS and "held" in said:
+            error = said["held"].mean[:, 0] - examples.y[held, 0]
+            calibrated = CalibratedUncertainty.from_dict(fit_uncertainty(error, raw_std(said["held"])))
+            result["uncertainty"] = uncertainty_report(truth, mean, raw_std(said["test"]), calibrated)
+    spread = said["test"].std
+    table = {
+        "row": pa.array(examples.row[test], pa.int64()),
+        "formula": [examples.formula[row] for row in test],
+        "chemsys": [str(name) for name in examples.chemsys[test]],
+        "truth": truth,
+        "prediction": mean,
+        "prediction_std": pa.nulls(len(test), pa.float64()) if spread is None else spread[:, 0],
+    }
+    writer.write_table("fold", pa.table(table), "fold")
+    writer.write_json(RESULT, result)
+    for name in ("n_train", "n_held", "n_test"):
+        writer.count(name, result[name])

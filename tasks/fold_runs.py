@@ -1,0 +1,57 @@
+"""Every entry on every fold, as Prefect tasks on the cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from prefect.futures import PrefectFuture
+
+from storage.artifact import ArtifactRef
+from storage.store import ArtifactStore
+from tasks.cross_validation import FoldRun
+from tasks.fold import FoldPlan, run_fold
+from tasks.inputs import as_model
+from tasks.parameters import TrainParameters
+from tasks.placement import placed
+from tasks.validation_parameters import EntryParameters, ValidationParameters
+from tasks.window import run_in_window
+
+
+def run_entries(
+    root: str,
+    rows: ArtifactRef,
+    plans: Sequence[FoldPlan],
+    validation: ValidationParameters,
+    entries: Sequence[EntryParameters],
+    attributes: str | None = None,
+    window: int = 64,
+) -> list[FoldRun]:
+    """Run every entry with every seed on every fold.
+
+    Runs are placed by resource (see `tasks.placement.placed`): those of one thread go side by side, one per worker. The
+    rows are read from the store once per worker and kept there.
+
+    Returns
+    -------
+    list of FoldRun
+        In the order of entries, seeds and folds, whatever ran first.
+    """
+    structural = None if attributes is None else ArtifactStore(root).resolve(attributes)
+    models = {entry.name: None if entry.init is None else as_model(root, entry.init) for entry in entries}
+    work: list[tuple[EntryParameters, TrainParameters, FoldPlan]] = [
+        (entry, training, plan) for entry in entries for training in entry.seeds() for plan in plans
+    ]
+
+    def submit(item: tuple[EntryParameters, TrainParameters, FoldPlan]) -> PrefectFuture[Any]:
+        entry, training, plan = item
+        with placed(training.threads):
+            return run_fold.submit(
+                root, rows, plan, validation, training, models[entry.name], entry.as_it_is, structural
+            )
+
+    refs = run_in_window(submit, work, window, "folds", lambda item: 1, "folds")
+    return [
+        FoldRun(entry.name, training.seed, plan.name, plan.size, ref)
+        for (entry, training, plan), ref in zip(work, refs, strict=True)
+    ]

@@ -1,0 +1,65 @@
+"""Columns of predictions: what a model of any kind says of formulas, with calibrated uncertainties."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.architectures import n_outputs
+from models.errors import InputError
+from models.formula import ParsedFormulas
+from models.representation import FROM_FORMULA, represent
+from models.uncertainty import CalibratedUncertainty
+from storage.artifact import ArtifactRef
+from storage.model_files import ModelCard
+from tasks.loading import load_card, load_ensemble, load_predictor
+
+LEVEL = 0.95
+"""Share of truths that the interval of a prediction is to hold."""
+
+
+def predicted_columns(model: ArtifactRef, parsed: ParsedFormulas) -> dict[str, NDArray[np.float64]]:
+    """Return the columns that a model adds to n formulas, all of which can be read.
+
+    Returns
+    -------
+    dict
+        For one number ``prediction`` and ``prediction_std`` in its unit: where the model was calibrated, the root mean
+        squared error that is to be expected, with ``prediction_low`` and ``prediction_high`` of the `LEVEL` interval;
+        else the members' standard deviation, NaN for one network. For classes ``probability``. For several targets
+        ``prediction_NAME`` of each.
+
+    Raises
+    ------
+    InputError
+        If the model reads something that a formula does not tell.
+    """
+    card = load_card(model)
+    if card.features not in FROM_FORMULA:
+        raise InputError(f"the model {model.key} predicts from {card.features}, not from a formula; give another one")
+    if len(card.targets) == 1 and card.targets[0].transform == "none":
+        return _one_number(model, card, parsed)
+    said = load_ensemble(model).predict(represent(parsed.reduced, card.features))
+    if card.targets[0].transform == "class":
+        return {"probability": said.mean[:, 1]}
+    return {f"prediction_{target.name}": said.mean[:, k] for k, target in enumerate(card.targets)}
+
+
+def _one_number(model: ArtifactRef, card: ModelCard, parsed: ParsedFormulas) -> dict[str, NDArray[np.float64]]:
+    std: NDArray[Any] | None
+    if card.features == "element_fraction" and n_outputs(card.architecture.model_dump()) == 1:
+        mean, std = load_predictor(model).predict(parsed.fractions.astype(np.float32))  # the bits of a screen
+    else:
+        said = load_ensemble(model).predict(represent(parsed.reduced, card.features))
+        mean, std = said.mean[:, 0].astype(np.float32), None if said.std is None else said.std[:, 0]
+    columns = {"prediction": mean.astype(np.float64)}
+    fitted = (card.calibration or {}).get("uncertainty")
+    if fitted is None:
+        columns["prediction_std"] = np.full(len(mean), np.nan) if std is None else std.astype(np.float64)
+        return columns
+    calibrated, raw = CalibratedUncertainty.from_dict(fitted), np.ones(len(mean)) if std is None else std
+    columns["prediction_std"] = calibrated.deviation(raw)
+    columns["prediction_low"], columns["prediction_high"] = calibrated.interval(columns["prediction"], raw, LEVEL)
+    return columns

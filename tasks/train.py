@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -92,8 +93,21 @@ def _write(
     writer.write_model(card, learned.members)
     writer.write_table("learning_curve", learning_curve(learned.histories), "learning_curve")
     _write_reports(writer, examples, rows, card, predictions, source)
+    if len(learned.members) > 1:
+        writer.write_json("members.json", _each_member(examples, rows, parameters, learned))
     for name, part in rows.items():
         writer.count(f"rows_{name}", len(part))
+
+
+def _each_member(
+    examples: Examples, rows: dict[str, NDArray[np.int64]], parameters: TrainParameters, learned: Learned
+) -> list[dict[str, Any]]:
+    """Return the metrics of every member alone, on the rows that no weight was learned from."""
+    alone = [replace(learned, members=[member]).ensemble(parameters) for member in learned.members]
+    held = {name: rows[name] for name in ("calibration", "validation") if len(rows[name])}
+    return [
+        {name: measure(examples, part, one.predict(examples.x[part])) for name, part in held.items()} for one in alone
+    ]
 
 
 def _card(

@@ -1,0 +1,241 @@
+"""The tables of docs/accuracy.md, each from a run of the ordinary flows.
+
+    python -m benchmarks.accuracy SECTION [--oqmd KEY_OR_FILE] [--source MODEL_KEY] [--store STORE] [--note TEXT]
+
+`SECTION` is one of those below. What the store has already is not trained again. Data are the files of
+`ELEMSCREEN_REFERENCE_DATA`; `--oqmd` takes the cleaned rows of an earlier run instead.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime as dt
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from benchmarks import accuracy_tables as tables
+from benchmarks.run import machine
+from deployments.commands.run import run_flow
+from flows.cross_validate import CrossValidateParameters, cross_validate
+from flows.parameters import TrainFlowParameters
+from flows.run import store_root
+from flows.train import train
+from flows.transfer import TransferFlowParameters, transfer
+from storage.artifact import ArtifactRef
+from storage.model_files import read_model
+from tasks.examples import ExampleParameters
+from tasks.inputs import as_model
+from tasks.parameters import SourceParameters, TrainParameters
+from tasks.validation_parameters import EntryParameters, ValidationParameters
+
+ATTENTION = {
+    "network": "attention",
+    "batch_size": 512,
+    "settings": {"learning_rate": 2e-3, "weight_decay": 0.1, "clip_norm": 1.0, "beta2": 0.98, "warmup": 0.05},
+}
+"""How the attention network is trained; chosen on held-out chemical systems of the training rows."""
+FINE_TUNING: dict[str, Any] = {"learning_rate": 5e-4, "weight_decay": 0.1, "clip_norm": 1.0, "beta2": 0.98}
+"""How small tables are learnt, transferred and from scratch alike."""
+SIZES = (500, 1_000, 2_000, 4_000, 8_000, 16_000, 32_000, 64_000)
+
+
+class Run:
+    """What a section needs: the data, the store, and the flows."""
+
+    def __init__(self, arguments: argparse.Namespace) -> None:
+        self.arguments = arguments
+        self.where = {"store": arguments.store, "cluster": arguments.dask}
+        self.data = Path(os.environ.get("ELEMSCREEN_REFERENCE_DATA", "../shared/data"))
+        self.oqmd = arguments.oqmd or str(self.data / "oqmd_formation_energy.parquet")
+
+    def train(self, members: int = 1, epochs: int | None = None, **training: Any) -> ArtifactRef:
+        """Train on the OQMD rows."""
+        parameters = TrainParameters(members=members, epochs=epochs, **training)
+        source = SourceParameters(source=f"file:{self.oqmd}", database="oqmd", functional="pbe")
+        return run_flow(train, TrainFlowParameters(data=self.oqmd, energies=source, training=parameters, **self.where))
+
+    def compare(self, entries: dict[str, dict[str, Any]], validation: dict[str, Any], **rows: Any) -> ArtifactRef:
+        """Cross-validate on the OQMD rows, or on others."""
+        listed = tuple(
+            EntryParameters(name=name, n_seeds=entry.pop("n_seeds", 1), training=TrainParameters(**entry))
+            for name, entry in entries.items()
+        )
+        rows = rows or {"data": self.oqmd}
+        parameters = CrossValidateParameters(
+            entries=listed, validation=ValidationParameters(**validation), **rows, **self.where
+        )
+        return run_flow(cross_validate, parameters)
+
+    def transfer(self, file: Path, validation: dict[str, Any], epochs: int, **options: Any) -> ArtifactRef:
+        """Transfer the source model to a table."""
+        card, _ = read_model(as_model(store_root(self.arguments.store), self.arguments.source))
+        architecture = {name: value for name, value in card.architecture.parameters.items() if name != "n_features"}
+        training = TrainParameters(
+            network=card.architecture.name, architecture=architecture, preset="small", epochs=epochs, threads=1,
+            settings=FINE_TUNING | options.pop("settings", {}), batch_size=options.pop("batch_size", None),
+            transfer=options.pop("transfer", None),
+        )  # fmt: skip
+        source = SourceParameters(source=f"file:{file}", **options.pop("energies", {}))
+        return run_flow(
+            transfer,
+            TransferFlowParameters(
+                source=self.arguments.source,
+                data=str(file),
+                energies=source,
+                training=training,
+                validation=ValidationParameters(include_validation=True, **validation),
+                **options,
+                **self.where,
+            ),
+        )
+
+
+def elemnet(run: Run) -> str:
+    """ElemNet, its ensemble of four and each member alone."""
+    ensemble = run.train(members=4)
+    refs = {"ElemNet, ensemble": ensemble}
+    return tables.models(refs) + "\n" + tables.members(ensemble) + "\n" + tables.uncertainty(refs)
+
+
+def attention(run: Run) -> str:
+    """Train the attention network, and see what its uncertainty is worth."""
+    refs = {"attention": run.train(epochs=40, threads=1, **ATTENTION)}
+    return tables.models(refs) + "\n" + tables.uncertainty(refs)
+
+
+def forests(run: Run) -> str:
+    """Random forests on Magpie attributes and on fractions, on the same split."""
+    forest = {"network": "random_forest", "threads": 2}
+    entries = {
+        "random forest, Magpie": forest | {"representation": "magpie"},
+        "random forest, fractions": dict(forest),
+        "gradient boosting, Magpie": {"network": "gradient_boosting", "representation": "magpie"},
+        "ridge, Magpie": {"network": "ridge", "representation": "magpie"},
+    }
+    return tables.comparison(run.compare(entries, {"scheme": "split"}))
+
+
+def sizes(run: Run) -> str:
+    """Error against the number of training rows."""
+    entries = {
+        "attention": ATTENTION | {"epochs": 30, "threads": 1},
+        "random forest, Magpie": {"network": "random_forest", "representation": "magpie", "threads": 1},
+    }
+    return tables.comparison(run.compare(entries, {"scheme": "split", "sizes": SIZES}))
+
+
+def experiment(run: Run) -> str:
+    """Transfer to measured formation energies, ten-fold."""
+    energies = {"functional": "experiment", "temperature": 298.0}
+    ref = run.transfer(
+        run.data / "experimental_formation_energy.parquet", {"folds": 10}, 60, energies=energies, batch_size=32
+    )
+    return tables.comparison(ref, {"from scratch": "0.1299", "transferred": "0.0642"}) + "\n" + tables.folds(ref)
+
+
+def jarvis(run: Run) -> str:
+    """Transfer to JARVIS-DFT, five-fold."""
+    ref = run.transfer(run.data / "jarvis_formation_energy.parquet", {"folds": 5}, 20, batch_size=128)
+    return tables.comparison(ref, {"from scratch": "0.0546", "transferred": "0.0311"}) + "\n" + tables.folds(ref)
+
+
+def materials_project(run: Run) -> str:
+    """Transfer to the rows of the Materials Project that are on the hull, five-fold."""
+    rows = pq.read_table(run.data / "mp_formation_energy.parquet")
+    on_hull = rows.filter(pc.less_equal(rows.column("decomposition_energy"), 0.0))
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "on_hull.parquet"
+        pq.write_table(on_hull, file)
+        ref = run.transfer(file, {"folds": 5}, 20, batch_size=128)
+    return tables.comparison(ref, {"from scratch": "0.0326", "transferred": "0.0248"}) + "\n" + tables.folds(ref)
+
+
+def holdouts(run: Run) -> str:
+    """Whole chemical systems held out."""
+    forest = {"network": "random_forest", "threads": 1}
+    entries = {
+        "ElemNet": {"threads": 1},
+        "attention": ATTENTION | {"epochs": 20, "threads": 1},
+        "random forest, Magpie": forest | {"representation": "magpie"},
+        "random forest, fractions": dict(forest),
+    }
+    ref = run.compare(entries, {"scheme": "holdout", "holdouts": ("Ti-O", "Na-Fe-Mn-O")})
+    return tables.folds(ref)
+
+
+def residual(run: Run) -> str:
+    """Individual-residual, stacked-residual and plain networks on Magpie attributes, three seeds."""
+    entries = {
+        f"{name} {depth}": {
+            "network": "residual", "representation": "magpie", "architecture": {"depth": depth, "skip": skip},
+            "epochs": 15, "threads": 1, "n_seeds": 3, "settings": {"weight_decay": 0.1},
+        }
+        for depth in (17, 24, 48)
+        for skip, name in (("individual", "IRNet"), ("stacked", "SRNet"), ("none", "plain"))
+    }  # fmt: skip
+    published = dict(
+        zip(
+            [f"{name} {depth}" for name in ("IRNet", "SRNet", "plain") for depth in (17, 24, 48)],
+            ("0.0411", "0.0403", "0.0382", "0.0551", "0.0546", "0.0471", "0.0653", "0.0719", "0.1085"),
+            strict=True,
+        )
+    )
+    return tables.comparison(run.compare(entries, {"scheme": "split", "sizes": (50_000,)}), published)
+
+
+def classes(run: Run) -> str:
+    """Metals and insulators told apart, from band gaps."""
+    settings = ATTENTION["settings"] | {"loss": "cross_entropy", "balanced_classes": True}
+    training = ATTENTION | {"settings": settings, "target": "band_gap", "epochs": 10, "threads": 1}
+    file = run.data / "oqmd_band_gap.parquet"
+    ref = run_flow(
+        train,
+        TrainFlowParameters(
+            data=str(file), energies=SourceParameters(source=f"file:{file}", database="oqmd"),
+            examples=ExampleParameters(targets=("band_gap",), above=0.0), training=TrainParameters(**training),
+            **run.where,
+        ),
+    )  # fmt: skip
+    card, _ = read_model(ref)
+    return tables.classes({"attention": card.metrics["validation"]})
+
+
+SECTIONS: dict[str, tuple[str, Callable[[Run], str]]] = {
+    "elemnet": ("ElemNet on the OQMD", elemnet),
+    "attention": ("The attention network on the OQMD", attention),
+    "forests": ("Forests and other baselines on the OQMD", forests),
+    "sizes": ("Error against the number of training rows", sizes),
+    "residual": ("Residual and plain networks on Magpie attributes", residual),
+    "experiment": ("Transfer to measured formation energies", experiment),
+    "jarvis": ("Transfer to JARVIS-DFT", jarvis),
+    "materials-project": ("Transfer to the Materials Project's hull", materials_project),
+    "holdouts": ("Chemical systems held out", holdouts),
+    "classes": ("Metals and insulators", classes),
+}
+
+
+def main() -> None:
+    """Run a section and write it."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("section", choices=SECTIONS)
+    parser.add_argument("--oqmd", help="cleaned rows, or another file")
+    parser.add_argument("--source", help="the model that is transferred")
+    parser.add_argument("--store")
+    parser.add_argument("--dask", default="local")
+    parser.add_argument("--note", default="", help="what the machine did besides")
+    arguments = parser.parse_args()
+    title, section = SECTIONS[arguments.section]
+    text = section(Run(arguments))
+    command = f"`python -m benchmarks.accuracy {arguments.section}`"
+    day = f"{dt.datetime.now(dt.UTC):%Y-%m-%d}, {machine()}"
+    tables.write_section(title, f"{command}, {day}. {arguments.note}\n\n{text}")
+
+
+if __name__ == "__main__":
+    main()

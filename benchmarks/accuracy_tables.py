@@ -1,0 +1,150 @@
+"""Tables of docs/accuracy.md, from the artifacts of trainings and cross-validations."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.screen_page import table, with_section
+from models.significance import mean_interval
+from storage.artifact import ArtifactRef
+from storage.model_files import read_model
+from storage.store import ArtifactStore
+from tasks.cross_validation import SUMMARY
+from tasks.fold import RESULT
+
+PAGE = Path(__file__).resolve().parents[1] / "docs" / "accuracy.md"
+INTRODUCTION = """\
+# Accuracy
+
+Every section names the command that wrote it, the day and the machine. Errors are mean absolute errors in eV/atom on
+rows that no weight was learned from; intervals are 95 %: Student's t over seeds or folds for a mean, resampled chemical
+systems for a difference, whose p values are adjusted for the number of pairs (Holm). Published figures are from the
+papers named beside them; their splits are not always ours, which is said where it matters."""
+
+
+def write_section(title: str, text: str) -> None:
+    """Put a section into the page, in place of the one of the same title."""
+    page = PAGE.read_text() if PAGE.is_file() else INTRODUCTION + "\n"
+    PAGE.write_text(with_section(page, title, f"## {title}\n\n{text.strip()}\n"))
+    print(PAGE)
+
+
+def models(refs: Mapping[str, ArtifactRef], notes: Mapping[str, str] | None = None) -> str:
+    """One row per model: errors on the validation rows, and what its training took."""
+    rows = []
+    for name, ref in refs.items():
+        store = ArtifactStore.from_ref(ref)
+        card, _ = read_model(ref)
+        measured = card.metrics["validation"]
+        record = store.run_record(ref)
+        rows.append(
+            (
+                name, card.n_members, f"{card.split['train']:,}", _four(measured["mae"]), _four(measured["rmse"]),
+                f"{measured['r2']:.4f}", *(_four(measured[f"p{q}"]) for q in (50, 75, 90, 95, 99)),
+                f"{record['seconds'] / 60:.0f} min", (notes or {}).get(name, ""),
+            )
+        )  # fmt: skip
+    header = ("network", "members", "rows", "MAE", "RMSE", "R2", "50 %", "75 %", "90 %", "95 %", "99 %", "time", "")
+    return table(header, rows)
+
+
+def members(ref: ArtifactRef) -> str:
+    """Return what the members of an ensemble reach alone."""
+    each = json.loads(ArtifactStore.from_ref(ref).read_bytes(ref, "members.json"))
+    errors = [one["validation"]["mae"] for one in each]
+    mean, low, high = mean_interval(errors)
+    listed = ", ".join(_four(error) for error in errors)
+    return f"One network: {_four(mean)} ({_four(low)} to {_four(high)}) over {len(errors)} seeds: {listed}.\n"
+
+
+def uncertainty(refs: Mapping[str, ArtifactRef]) -> str:
+    """One row per model or fold with a calibrated uncertainty: how true it is on rows it never saw."""
+    rows = []
+    for name, report in _uncertainty_reports(refs):
+        ninety_five = report["coverage"]["0.95"]
+        rows.append(
+            (
+                name, f"{report['n']:,}", f"{report['calibration_error']:.4f}",
+                f"{100 * ninety_five['share']:.1f} % [{100 * ninety_five['low']:.1f}, {100 * ninety_five['high']:.1f}]",
+                _four(report["sharpness"]), _four(report["rmse"]), _four(report["crps"]),
+                "-" if report["spearman"] is None else f"{report['spearman']:.2f}",
+            )
+        )  # fmt: skip
+    header = ("model", "rows", "calibration error", "95 % intervals hold", "stated", "RMSE", "CRPS", "Spearman")
+    return table(header, rows)
+
+
+def _uncertainty_reports(refs: Mapping[str, ArtifactRef]) -> Iterable[tuple[str, dict[str, Any]]]:
+    for name, ref in refs.items():
+        store = ArtifactStore.from_ref(ref)
+        if ref.kind == "model":
+            yield name, json.loads(store.read_bytes(ref, "uncertainty.json"))
+            continue
+        result = json.loads(store.read_bytes(ref, RESULT))
+        if "uncertainty" in result:
+            yield name, result["uncertainty"]
+
+
+def classes(measured: Mapping[str, Mapping[str, Any]]) -> str:
+    """One row per model that tells two classes apart."""
+    names = ("accuracy", "balanced_accuracy", "precision", "recall", "f1", "auc")
+    rows = [
+        (name, f"{metrics['n']:,}", f"{metrics['n_positive']:,}", *(f"{metrics[key]:.4f}" for key in names))
+        for name, metrics in measured.items()
+    ]
+    return table(("model", "rows", "of class 1", *(name.replace("_", " ") for name in names)), rows)
+
+
+def comparison(ref: ArtifactRef, published: Mapping[str, str] | None = None) -> str:
+    """Return the entries of a cross-validation and what their differences are worth."""
+    summary = json.loads(ArtifactStore.from_ref(ref).read_bytes(ref, SUMMARY))
+    sized = any(line["size"] is not None for line in summary["entries"])
+    rows = [
+        (
+            line["entry"], f"{line['n_train']:,}", line["n_folds"], line["n_seeds"], _four(line["mae"]),
+            "-" if line["low"] is None else f"{_four(line['low'])} to {_four(line['high'])}",
+            (published or {}).get(line["entry"], ""),
+        )
+        for line in summary["entries"]
+    ]  # fmt: skip
+    parts = [table(("entry", "rows", "folds", "seeds", "MAE", "interval", "published"), rows)]
+    if sized:
+        crossings = [
+            (pair["first"], pair["second"], ", ".join(f"{size:,.0f}" for size in pair["sizes"]) or "no crossing")
+            for pair in summary["crossings"]
+        ]
+        parts.append(table(("learning curve", "and", "cross at rows"), crossings))
+    elif summary["comparisons"]:
+        parts.append(_differences(summary["comparisons"]))
+    return "\n\n".join(parts)
+
+
+def _differences(pairs: Sequence[Mapping[str, Any]]) -> str:
+    rows = [
+        (
+            pair["first"], pair["second"], f"{pair['difference']:+.4f}", f"{pair['low']:+.4f} to {pair['high']:+.4f}",
+            f"{pair['p_adjusted']:.3g}", f"{pair['better_folds']} of {pair['n_folds']}",
+            "-" if "spearman" not in pair else f"{pair['spearman']:.2f}",
+        )
+        for pair in pairs
+    ]  # fmt: skip
+    header = ("first", "second", "first minus second", "interval", "p", "folds better", "errors by element, Spearman")
+    return table(header, rows)
+
+
+def folds(ref: ArtifactRef) -> str:
+    """Return the error of every entry on every fold, side by side."""
+    summary = json.loads(ArtifactStore.from_ref(ref).read_bytes(ref, SUMMARY))
+    names = list(dict.fromkeys(run["fold"] for line in summary["entries"] for run in line["runs"]))
+    rows = []
+    for line in summary["entries"]:
+        by_fold = {run["fold"]: run["mae"] for run in line["runs"]}
+        rows.append((line["entry"], *(_four(by_fold[name]) if name in by_fold else "-" for name in names)))
+    return table(("entry", *names), rows)
+
+
+def _four(value: float) -> str:
+    return f"{value:.4f}"

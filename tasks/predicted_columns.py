@@ -14,6 +14,7 @@ from models.representation import FROM_FORMULA, represent
 from models.uncertainty import CalibratedUncertainty
 from storage.artifact import ArtifactRef
 from storage.model_files import ModelCard
+from tasks.applicability import applicability_column
 from tasks.loading import load_card, load_ensemble, load_predictor
 
 LEVEL = 0.95
@@ -29,7 +30,8 @@ def predicted_columns(model: ArtifactRef, parsed: ParsedFormulas) -> dict[str, N
         For one number ``prediction`` and ``prediction_std`` in its unit: where the model was calibrated, the root mean
         squared error that is to be expected, with ``prediction_low`` and ``prediction_high`` of the `LEVEL` interval;
         else the members' standard deviation, NaN for one network. For classes ``probability``. For several targets
-        ``prediction_NAME`` of each.
+        ``prediction_NAME`` of each. Always ``applicability``, from 0 (an element that was never seen) to 1: how well
+        the training rows support the composition; NaN where the store no longer has them.
 
     Raises
     ------
@@ -39,6 +41,10 @@ def predicted_columns(model: ArtifactRef, parsed: ParsedFormulas) -> dict[str, N
     card = load_card(model)
     if card.features not in FROM_FORMULA:
         raise InputError(f"the model {model.key} predicts from {card.features}, not from a formula; give another one")
+    return _predictions(model, card, parsed) | {"applicability": applicability_column(model, parsed)}
+
+
+def _predictions(model: ArtifactRef, card: ModelCard, parsed: ParsedFormulas) -> dict[str, NDArray[np.float64]]:
     if len(card.targets) == 1 and card.targets[0].transform == "none":
         return _one_number(model, card, parsed)
     said = load_ensemble(model).predict(represent(parsed.reduced, card.features))

@@ -104,7 +104,7 @@ def predict_table(root: str, model: str, table: str, allow_mixed: bool) -> Added
     good = np.array([reason is None for reason in parsed.reason])
     columns: dict[str, object] = {}
     if not good.any():
-        columns = {name: np.full(len(good), np.nan) for name in ("prediction", "prediction_std")}
+        columns = {name: np.full(len(good), np.nan) for name in ("prediction", "prediction_std", "applicability")}
     else:
         for name, values in predicted_columns(ref, parsed.select(good)).items():
             column = np.full(len(good), np.nan)

@@ -30,7 +30,7 @@ def test_predict_keeps_every_row_and_column(stages: Any, file: Path) -> None:
     added = predict_table(stages.root, stages.network.key, str(file), allow_mixed=False)
     table = added.table.to_pandas()
     assert table["mine"].tolist() == [1, 2, 3, 4]
-    assert list(table.columns) == ["formula", "mine", "prediction", "prediction_std", "reason"]
+    assert list(table.columns) == ["formula", "mine", "prediction", "prediction_std", "applicability", "reason"]
     known = stages.store.read_table(stages.predictions).to_pandas().set_index("formula")["prediction"]
     np.testing.assert_allclose(table["prediction"].iloc[[0, 3]], known[["Li2O", "LiF"]], atol=1e-5)
     assert table["prediction"].isna().tolist() == [False, True, True, False]

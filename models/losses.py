@@ -15,6 +15,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from models.errors import InputError
+
 Loss = Literal["mae", "mse", "robust_l1", "robust_l2", "cross_entropy"]
 LOSSES: Final[tuple[str, ...]] = ("mae", "mse", "robust_l1", "robust_l2", "cross_entropy")
 ROBUST: Final[tuple[str, ...]] = ("robust_l1", "robust_l2")
@@ -33,9 +35,20 @@ def outputs_per_target(loss: str) -> int:
 
 
 def split_outputs(output: Tensor, n_targets: int) -> tuple[Tensor, Tensor | None]:
-    """Return means (n, k) and logarithms of standard deviations (n, k), None for the latter where there are none."""
+    """Return means (n, k) and logarithms of standard deviations (n, k), None for the latter where there are none.
+
+    Raises
+    ------
+    InputError
+        If there is neither one output per target nor two.
+    """
     if output.shape[1] == n_targets:
         return output, None
+    if output.shape[1] != 2 * n_targets:  # would be broadcast to something that can be trained
+        raise InputError(
+            f"A network of {output.shape[1]} outputs does not fit {n_targets} target{'s' if n_targets > 1 else ''}: "
+            "give it one output per target, or two for losses that learn an uncertainty."
+        )
     return output[:, :n_targets], output[:, n_targets:].clamp(-MAX_LOG_SCALE, MAX_LOG_SCALE)
 
 
@@ -58,7 +71,9 @@ class Evaluated:
     n_labels: Tensor
 
 
-def evaluate(loss: str, output: Tensor, target: Tensor, class_weights: Tensor | None = None) -> Evaluated:
+def evaluate(
+    loss: str, output: Tensor, target: Tensor, class_weights: Tensor | None = None, *, complete: bool = False
+) -> Evaluated:
     """Evaluate a loss.
 
     Parameters
@@ -71,6 +86,14 @@ def evaluate(loss: str, output: Tensor, target: Tensor, class_weights: Tensor | 
         Normalised targets (n, k) with NaN for labels that are missing; for ``cross_entropy`` class numbers (n,).
     class_weights
         Weight of each class (c,), for ``cross_entropy``.
+    complete
+        Whether no label is known to be missing: then nothing depends on values, which a device would have to be waited
+        for.
+
+    Raises
+    ------
+    InputError
+        If the number of outputs fits neither the targets nor the loss.
 
     Notes
     -----
@@ -84,8 +107,7 @@ def evaluate(loss: str, output: Tensor, target: Tensor, class_weights: Tensor | 
         return Evaluated(value, wrong, torch.tensor(len(target)))
     mean, log_scale = split_outputs(output.float(), target.shape[1])
     error = mean - target
-    present = torch.isfinite(target)
-    if not bool(present.all()):
+    if not complete and not bool((present := torch.isfinite(target)).all()):
         error, log_scale = error[present], None if log_scale is None else log_scale[present]
     absolute = error.abs()
     if loss == "mae":
@@ -93,7 +115,7 @@ def evaluate(loss: str, output: Tensor, target: Tensor, class_weights: Tensor | 
     elif loss == "mse":
         value = error.square().mean()
     elif log_scale is None:
-        raise ValueError(f"{loss} needs a network with two outputs per target, this one has {output.shape[1]}")
+        raise InputError(f"The loss {loss} needs a network with two outputs per target: this one has one of each.")
     elif loss == "robust_l1":
         value = (math.sqrt(2.0) * absolute * (-log_scale).exp() + log_scale).mean()
     else:

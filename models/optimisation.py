@@ -4,19 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import nn
 
 from models.errors import InputError
 from models.training_parameters import TrainingParameters
-
-STATE_OF: dict[str, tuple[str, ...]] = {
-    "adamw": ("exp_avg", "exp_avg_sq"),
-    "adam": ("exp_avg", "exp_avg_sq"),
-    "sgd": ("momentum_buffer",),
-}
-"""What an optimiser remembers of every parameter, by its name in torch."""
 
 
 def make_optimiser(
@@ -56,11 +50,16 @@ def make_optimiser(
     options = [
         {"params": members, "weight_decay": decay, "rate_factor": factor} for (factor, decay), members in groups.items()
     ]
+    return optimiser_of(options, parameters)
+
+
+def optimiser_of(groups: list[dict[str, Any]], parameters: TrainingParameters) -> torch.optim.Optimizer:
+    """Make the optimiser of groups of parameters, each with its ``weight_decay`` and ``rate_factor``."""
     rate = parameters.learning_rate
     if parameters.optimiser == "sgd":
-        return torch.optim.SGD(options, lr=rate, momentum=parameters.momentum, nesterov=parameters.momentum > 0)
+        return torch.optim.SGD(groups, lr=rate, momentum=parameters.momentum, nesterov=parameters.momentum > 0)
     kind = torch.optim.AdamW if parameters.optimiser == "adamw" else torch.optim.Adam
-    return kind(options, lr=rate, betas=(0.9, parameters.beta2), fused=True)
+    return kind(groups, lr=rate, betas=(0.9, parameters.beta2), fused=True)
 
 
 def set_rate(optimiser: torch.optim.Optimizer, rate: float) -> None:

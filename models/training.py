@@ -138,19 +138,43 @@ def train_network(
     """
     rows, held_out = training_rows(x, y, x_val, y_val, parameters.loss, normalisation)
     started = time.monotonic()
-    with _threads(parameters.threads), torch.random.fork_rng():
-        run = _Run(rows, held_out, parameters, build, initial, rate_factors, torch.device(device))
+    with torch_settings(parameters.threads):
+        run = TrainingRun(rows, held_out, parameters, build, torch.device(device), initial, rate_factors)
         if resume:
             run.restore(resume)
         while not run.is_over:
             line = run.epoch()
             if on_epoch:
                 on_epoch(run.report(line, time.monotonic() - started), run.capture)
-        return TrainedNetwork(run.result(), rows.normalisation.to_dict(), run.progress.history)
+        return run.result()
 
 
-class _Run:
-    """Network, average and optimiser of one run, and how far it has come."""
+class TrainingRun:
+    """Network, average and optimiser of one run, and how far it has come.
+
+    Parameters
+    ----------
+    rows, held_out
+        As `training_rows` makes them.
+    parameters, build, device, initial, rate_factors
+        As `train_network` takes them.
+
+    Attributes
+    ----------
+    complete
+        Whether every training row has all its labels.
+    batch, steps_per_epoch
+        Rows of a step, and steps of an epoch; rows that make no whole batch are left out, others in every epoch.
+    weights
+        Of the classes (c,); None where rows count alike.
+    mixed
+        Whether large layers are computed in bf16.
+
+    Raises
+    ------
+    InputError
+        If early stopping has no rows to go by, or `initial` or `rate_factors` do not fit the network.
+    """
 
     def __init__(
         self,
@@ -158,9 +182,9 @@ class _Run:
         held_out: Rows | None,
         parameters: TrainingParameters,
         build: Callable[[], nn.Module],
-        initial: Mapping[str, NDArray[Any]] | None,
-        rate_factors: Mapping[str, float] | None,
         device: torch.device,
+        initial: Mapping[str, NDArray[Any]] | None = None,
+        rate_factors: Mapping[str, float] | None = None,
     ) -> None:
         if parameters.patience is not None and held_out is None:
             raise InputError(
@@ -168,7 +192,7 @@ class _Run:
             )
         self.parameters, self.device = parameters, device
         self.rows, self.held_out = rows.to(device), None if held_out is None else held_out.to(device)
-        self.digest = rows.digest
+        self.complete = rows.is_classes or bool(torch.isfinite(rows.y).all())
         self.batch = min(parameters.batch_size, len(rows))
         self.steps_per_epoch = len(rows) // self.batch
         self.weights = class_weights(self.rows, parameters.balanced_classes)
@@ -198,45 +222,54 @@ class _Run:
 
     def epoch(self) -> dict[str, Any]:
         """One pass over the rows; its line of the history."""
-        number = self.progress.epoch
-        sequence = np.random.SeedSequence((self.parameters.seed, number))
-        order = torch.from_numpy(np.random.default_rng(sequence).permutation(len(self.rows))).to(self.device)
-        # Dropout draws from torch's generator: seeded per epoch, so that no generator state has to be stored.
-        torch.manual_seed(int(sequence.generate_state(1, np.uint64)[0]))
-        n_steps = self.steps_per_epoch * self.parameters.epochs
+        order, seed = self.draw()
+        torch.manual_seed(seed)
         totals = torch.zeros(2, dtype=torch.float64, device=self.device)
         rate = 0.0
+        for rate, places, weight in self.steps():
+            set_rate(self.optimiser, rate)
+            rows = order[places]
+            totals += self._step(self.rows.x[rows], self.rows.y[rows])
+            if weight is not None:
+                move_average(self.average, self.network, weight)
+        return self.finish_epoch(rate, totals)
+
+    def draw(self) -> tuple[Tensor, int]:
+        """Order of the rows (n,) in the next epoch, and a seed.
+
+        Dropout draws from torch's generator: seeded per epoch, so that no generator state has to be stored.
+        """
+        sequence = np.random.SeedSequence((self.parameters.seed, self.progress.epoch))
+        order = torch.from_numpy(np.random.default_rng(sequence).permutation(len(self.rows))).to(self.device)
+        return order, int(sequence.generate_state(1, np.uint64)[0])
+
+    def steps(self) -> Iterator[tuple[float, slice, float | None]]:
+        """Learning rate, places in the order of the rows and next weight of the average (None: not yet) of each step.
+
+        Counts the steps that were taken; the weight makes the average a plain mean at first, and exponential once it
+        spans the horizon.
+        """
+        n_steps = self.steps_per_epoch * self.parameters.epochs
+        updates = self.parameters.average_horizon * n_steps / self.parameters.average_every
         for k in range(self.steps_per_epoch):
             rate = learning_rate_at(self.progress.step, n_steps, self.parameters)
-            set_rate(self.optimiser, rate)
-            rows = order[k * self.batch : (k + 1) * self.batch]
-            totals += self._step(self.rows.x[rows], self.rows.y[rows])
             self.progress.step += 1
+            weight = None
             if self.progress.step % self.parameters.average_every == 0 or k == self.steps_per_epoch - 1:
-                self._average(n_steps)
-        loss, error = (float(total) / self.steps_per_epoch for total in totals)
-        return self._finish_epoch(rate, loss, error)
+                self.progress.n_averaged += 1
+                weight = max(1.0 / self.progress.n_averaged, 1.0 - math.exp(-1.0 / updates)) if updates else 1.0
+            yield rate, slice(k * self.batch, (k + 1) * self.batch), weight
 
     def _step(self, x: Tensor, y: Tensor) -> Tensor:
         self.optimiser.zero_grad(set_to_none=True)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.mixed):
             output = self.network(x)
-        value = evaluate(self.parameters.loss, output.reshape(len(x), -1), y, self.weights)
+        value = evaluate(self.parameters.loss, output.reshape(len(x), -1), y, self.weights, complete=self.complete)
         value.loss.backward()  # type: ignore[no-untyped-call]
         if self.parameters.clip_norm is not None:
             nn.utils.clip_grad_norm_(self.network.parameters(), self.parameters.clip_norm)
         self.optimiser.step()
         return torch.stack([value.loss.detach().double(), value.error])
-
-    def _average(self, n_steps: int) -> None:
-        """Move the average towards the weights: a plain mean at first, exponential once it spans the horizon."""
-        updates = self.parameters.average_horizon * n_steps / self.parameters.average_every
-        self.progress.n_averaged += 1
-        weight = max(1.0 / self.progress.n_averaged, 1.0 - math.exp(-1.0 / updates)) if updates else 1.0
-        target = [p.detach() for p in self.network.parameters()]
-        torch._foreach_lerp_(list(self.average.parameters()), target, weight)
-        for kept, current in zip(self.average.buffers(), self.network.buffers(), strict=True):
-            kept.copy_(current)
 
     @torch.no_grad()
     def _held_out_errors(self) -> tuple[float | None, float | None]:
@@ -251,8 +284,22 @@ class _Run:
             n += int(value.n_labels)
         return float(totals[0] / n), float(totals[1] / n)
 
-    def _finish_epoch(self, rate: float, loss: float, error: float) -> dict[str, Any]:
-        """Count the epoch and write its line of the history; a loss that is no number ends the run."""
+    def finish_epoch(self, rate: float, totals: Tensor) -> dict[str, Any]:
+        """Count the epoch and write its line of the history.
+
+        Parameters
+        ----------
+        rate
+            Learning rate of the last step.
+        totals
+            Sums over the steps of loss and error (2,).
+
+        Raises
+        ------
+        InputError
+            If the loss is no number any more.
+        """
+        loss, error = (float(total) / self.steps_per_epoch for total in totals)
         if not math.isfinite(loss):
             raise InputError(
                 f"Training diverged in epoch {self.progress.epoch + 1}: lower learning_rate "
@@ -282,22 +329,31 @@ class _Run:
             line[f"validation_{kind}"], elapsed, self.is_over,
         )  # fmt: skip
 
-    def result(self) -> dict[str, NDArray[Any]]:
-        """Weights that the run ends with."""
+    def result(self) -> TrainedNetwork:
+        """Return what the run ends with."""
         state = self.best if self.parameters.patience is not None else self.average.state_dict()
-        return {name: to_array(tensor) for name, tensor in state.items()}
+        arrays = {name: to_array(tensor) for name, tensor in state.items()}
+        return TrainedNetwork(arrays, self.rows.normalisation.to_dict(), self.progress.history)
 
     def capture(self) -> TrainingState:
         """Copy the state out."""
         return capture_state(
-            self.network, self.average, self.optimiser, self.progress, self.parameters, self.digest, self.best
+            self.network, self.average, self.optimiser, self.progress, self.parameters, self.rows.digest, self.best
         )
 
     def restore(self, state: TrainingState) -> None:
         """Go on from a state."""
         self.progress, self.best = restore_state(
-            state, self.network, self.average, self.optimiser, self.parameters, self.digest
+            state, self.network, self.average, self.optimiser, self.parameters, self.rows.digest
         )
+
+
+def move_average(average: nn.Module, network: nn.Module, weight: float) -> None:
+    """Move an average towards the weights of a network; buffers are taken as they are."""
+    target = [p.detach() for p in network.parameters()]
+    torch._foreach_lerp_(list(average.parameters()), target, weight)
+    for kept, current in zip(average.buffers(), network.buffers(), strict=True):
+        kept.copy_(current)
 
 
 def _uses_bf16(precision: str, device: torch.device) -> bool:
@@ -310,10 +366,12 @@ def _uses_bf16(precision: str, device: torch.device) -> bool:
 
 
 @contextmanager
-def _threads(n: int | None) -> Iterator[None]:
+def torch_settings(threads: int | None) -> Iterator[None]:
+    """Train with a number of threads, and leave torch's setting and its random numbers as they were."""
     before = torch.get_num_threads()
-    torch.set_num_threads(n or before)
+    torch.set_num_threads(threads or before)
     try:
-        yield
+        with torch.random.fork_rng():
+            yield
     finally:
         torch.set_num_threads(before)

@@ -31,6 +31,26 @@ INTERVAL_S = 20.0
 _ERRORS = ("train_mae", "validation_mae", "train_error_rate", "validation_error_rate")
 
 
+class Interval:
+    """When to save: every `INTERVAL_S`, decided once per epoch.
+
+    Members that are trained together share one, so that their checkpoints are of the same epoch.
+    """
+
+    def __init__(self) -> None:
+        self._last = time.monotonic()
+        self._epoch, self._is_due = 0, False
+
+    def is_due(self, epoch: int) -> bool:
+        """Return whether to save after an epoch; the first to ask decides for all."""
+        if epoch != self._epoch:
+            now = time.monotonic()
+            self._epoch, self._is_due = epoch, now - self._last >= INTERVAL_S
+            if self._is_due:
+                self._last = now
+        return self._is_due
+
+
 class Checkpoint:
     """One file that holds the latest state of one training run.
 
@@ -40,11 +60,13 @@ class Checkpoint:
         The key's scratch folder.
     name
         Name of the run, such as ``member-000``.
+    interval
+        When to save; its own by default.
     """
 
-    def __init__(self, folder: Path, name: str) -> None:
+    def __init__(self, folder: Path, name: str, interval: Interval | None = None) -> None:
         self.path = folder / f"{name}.safetensors"
-        self._last = time.monotonic()
+        self._interval = interval or Interval()
 
     def load(self) -> TrainingState | None:
         """Return the state of the latest checkpoint; None where there is none that can be read."""
@@ -68,7 +90,6 @@ class Checkpoint:
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(self.path)
-        self._last = time.monotonic()
 
     def watch(self, progress: Progress, unit: str) -> OnEpoch:
         """Return the trainer's callback: it shows the errors, and saves the state now and then and at the end.
@@ -80,7 +101,7 @@ class Checkpoint:
             held_out = "" if report.validation_error is None else f", held out {report.validation_error:.4f}"
             what = f"MAE {report.train_error:.4f}" if unit else f"wrong {report.train_error:.4f}"
             progress.update(report.epoch, f"{what}{held_out} {unit}".rstrip())
-            if report.is_last or time.monotonic() - self._last >= INTERVAL_S:
+            if report.is_last or self._interval.is_due(report.epoch):
                 self.save(capture())
 
         return on_epoch

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +19,11 @@ from models.registry import NETWORKS, build
 from models.training import TrainedNetwork, train_network
 from models.training_parameters import TrainingParameters
 from models.training_rows import Normalisation
+from models.training_together import can_train_together, train_together
 from models.transfer import initial_weights, rate_factors
 from storage.artifact import ArtifactRef
 from storage.model_files import read_model
-from tasks.checkpoint import Checkpoint
+from tasks.checkpoint import Checkpoint, Interval
 from tasks.device import screening_device
 from tasks.examples import Examples
 from tasks.parameters import TrainParameters
@@ -65,15 +66,20 @@ class Source:
     ----------
     name
         Its key, for messages.
-    card
-        Its architecture and normalisation.
+    architecture, normalisation
+        As its card holds them.
+    targets
+        Columns that it predicts as they are; none for classes.
     members
         Its weights.
+    training_rows
+        Rows that it was trained on, by element.
     """
 
     name: str
     architecture: dict[str, Any]
     normalisation: dict[str, list[float]]
+    targets: tuple[str, ...]
     members: list[dict[str, NDArray[Any]]]
     training_rows: dict[str, int]
 
@@ -117,7 +123,8 @@ def load_source(model: ArtifactRef, parameters: TrainParameters) -> Source:
     if 1 < len(members) < parameters.members:
         raise InputError(f"the model {model.key} has {len(members)} members; train at most as many")
     rows = card.domain.get("training_rows", {})
-    return Source(model.key, card.architecture.model_dump(), card.normalisation.model_dump(), members, rows)
+    targets = tuple(target.name for target in card.targets if target.transform == "none")
+    return Source(model.key, card.architecture.model_dump(), card.normalisation.model_dump(), targets, members, rows)
 
 
 def learn(
@@ -162,10 +169,13 @@ def learn(
         raise InputError(f"the labels are {kind}")
     n_outputs = 2 if examples.is_classes else examples.y.shape[1] * outputs_per_target(settings.loss)
     described = architecture(parameters.network, examples.x.shape[1], n_outputs, parameters.architecture)
-    trained = [
-        _train_member(number, examples, train, held, settings, described, parameters, folder, source, label)
-        for number in range(parameters.members)
-    ]
+    if source is None and trains_together(described, settings, parameters.members):
+        trained = _train_together(examples, train, held, settings, described, parameters, folder, label)
+    else:
+        trained = [
+            _train_member(number, examples, train, held, settings, described, parameters, folder, source, label)
+            for number in range(parameters.members)
+        ]
     return Learned(
         described, trained[0].normalisation, [one.state for one in trained], [one.history for one in trained]
     )
@@ -183,24 +193,73 @@ def _train_member(
     source: Source | None,
     label: str,
 ) -> TrainedNetwork:
-    name = label or parameters.network
-    shown = f"train {name}" + (f" {number + 1}" if number else "")
-    progress = Progress(shown, settings.epochs, "epochs", is_whole=not label)  # many folds would fill a log
-    checkpoint = Checkpoint(folder, f"member-{number:03d}")
-    unit = "" if examples.is_classes else examples.units[0] if examples.y.shape[1] == 1 else "(normalised)"
+    checkpoint = Checkpoint(folder, _checkpoint_name(number))
     start = _start(number, described, parameters, source, examples)
     return train_network(
         examples.x[train],
         examples.labels(train),
         examples.x[held],
         examples.labels(held),
-        TrainingParameters.from_dict(asdict(settings) | {"seed": settings.seed + number}),
+        _member_settings(settings, number),
         build=lambda: build(described),
         resume=checkpoint.load(),
-        on_epoch=checkpoint.watch(progress, unit),
+        on_epoch=checkpoint.watch(_progress(number, settings, parameters, label), _unit(examples)),
         device=screening_device(),
         **start,
     )
+
+
+def trains_together(described: Mapping[str, Any], settings: TrainingParameters, members: int) -> bool:
+    """Return whether an ensemble is trained in one batched pass: on a GPU, which one network at a time leaves idle."""
+    return members > 1 and screening_device() == "cuda" and can_train_together(described, settings)
+
+
+def _train_together(
+    examples: Examples,
+    train: Rows,
+    held: Rows,
+    settings: TrainingParameters,
+    described: Mapping[str, Any],
+    parameters: TrainParameters,
+    folder: Path,
+    label: str,
+) -> list[TrainedNetwork]:
+    numbers, interval = range(parameters.members), Interval()
+    checkpoints = [Checkpoint(folder, _checkpoint_name(number), interval) for number in numbers]
+    return train_together(
+        examples.x[train],
+        examples.labels(train),
+        examples.x[held],
+        examples.labels(held),
+        [_member_settings(settings, number) for number in numbers],
+        build=lambda: build(described),
+        resume=[checkpoint.load() for checkpoint in checkpoints],
+        on_epoch=[
+            checkpoint.watch(_progress(number, settings, parameters, label), _unit(examples))
+            for number, checkpoint in enumerate(checkpoints)
+        ],
+        device=screening_device(),
+    )
+
+
+def _member_settings(settings: TrainingParameters, number: int) -> TrainingParameters:
+    return replace(settings, seed=settings.seed + number)
+
+
+def _checkpoint_name(number: int) -> str:
+    return f"member-{number:03d}"
+
+
+def _progress(number: int, settings: TrainingParameters, parameters: TrainParameters, label: str) -> Progress:
+    shown = f"train {label or parameters.network}" + (f" {number + 1}" if number else "")
+    return Progress(shown, settings.epochs, "epochs", is_whole=not label)  # many folds would fill a log
+
+
+def _unit(examples: Examples) -> str:
+    """Return the unit of the errors that are shown; empty for classes."""
+    if examples.is_classes:
+        return ""
+    return examples.units[0] if examples.y.shape[1] == 1 else "(normalised)"
 
 
 def _start(
@@ -221,7 +280,7 @@ def _start(
     start: dict[str, Any] = {"initial": weights}
     if rates is not None:
         start["rate_factors"] = rate_factors(network, rates.frozen, rates.rate_decay)
-    if len(source.normalisation["mean"]) == examples.y.shape[1] and not examples.is_classes:
+    if source.targets == examples.targets and not examples.is_classes:
         # the source's scale: its outputs mean the same energies at the first step as before
         scale = source.normalisation
         start["normalisation"] = Normalisation(tuple(scale["mean"]), tuple(scale["std"]))

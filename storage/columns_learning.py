@@ -1,10 +1,10 @@
-"""The columns of the tables of learning: rows to learn from, learning curves, what folds predicted."""
+"""The columns of the tables of learning: rows to learn from, learning curves, folds, trials of a search."""
 
 from __future__ import annotations
 
 import pyarrow as pa
 
-from storage.fields import LIST_F64, NONE, f64, field, i32, text
+from storage.fields import EV, LIST_F64, NONE, f64, field, i32, text
 
 _TARGET = "unit of the target"
 
@@ -57,6 +57,32 @@ LEARNING_TABLES: dict[str, tuple[int, list[pa.Field]]] = {
             f64("r2", NONE, "share of the variance that is explained", null=True),
             f64("f1", NONE, "harmonic mean of precision and recall, for classes", null=True),
             f64("auc", NONE, "area under the receiver operating characteristic, for classes", null=True),
+        ],
+    ),
+    "stability": (
+        1,
+        [
+            text("entry", "what was trained"),
+            i32("seed", "seed of its weights"),
+            field("size", pa.int32(), NONE, "training rows that were asked for; null: all of the fold's", null=True),
+            text("fold", "name of the fold that the compound was tested in"),
+            field("row", pa.int64(), NONE, "row of the table of examples"),
+            text("formula", "reduced formula"),
+            text("chemsys", "chemical system: element symbols in alphabetical order, joined by '-'"),
+            f64("predicted", EV, "predicted decomposition energy"),
+            f64("true", EV, "decomposition energy from the true energies of all rows"),
+        ],
+    ),
+    "trials": (
+        1,
+        [
+            i32("trial", "number of the configuration, from 0, in the order in which they were chosen"),
+            i32("rung", "rung of successive halving, from 0; each has a larger budget than the one before"),
+            field("epochs", pa.int32(), NONE, "budget of the rung; null for what has no epochs", null=True),
+            text("configuration", "its hyper-parameters, JSON"),
+            f64("value", _TARGET, "mean error on held-out rows, or 1 minus a score; null if it diverged", null=True),
+            text("state", "finished, promoted to the next rung, stopped early, or diverged"),
+            text("reason", "why it was stopped, or how it diverged", null=True),
         ],
     ),
 }

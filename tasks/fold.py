@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -26,6 +27,7 @@ from models.formula import parse_many
 from models.metrics import per_element_errors
 from models.network_ensemble import NetworkEnsemble, Prediction
 from models.registry import BASELINE_NAMES
+from models.relabel import decomposition_labels
 from models.representation import FROM_STRUCTURE
 from models.transfer import compare_elements
 from models.uncertainty import MIN_CALIBRATION_ROWS, CalibratedUncertainty, fit_uncertainty, uncertainty_report
@@ -33,8 +35,9 @@ from storage.artifact import ArtifactRef, ArtifactRequest
 from storage.model_files import read_model
 from storage.store import ArtifactStore, ArtifactWriter
 from tasks.checkpoint import learning_curve
-from tasks.examples import Examples, load_examples
+from tasks.examples import ENERGY, Examples, load_examples
 from tasks.learning import described_settings, learn, load_source
+from tasks.loading import load_card, load_ensemble
 from tasks.parameters import TrainParameters
 from tasks.stage import build, stage
 from tasks.train import measure, raw_std
@@ -161,9 +164,13 @@ def _write(
     examples = load_examples(rows, training.representation, inputs.get("attributes"))
     if len(examples.targets) != 1:
         raise InputError(f"folds measure one target, not {', '.join(examples.targets)}; choose examples of one")
-    fold = next(fold for fold in folds_of(rows, validation) if fold.name == plan.name)
-    fold = Fold(fold.name, examples.located(fold.train), examples.located(fold.test))
+    dealt = next(fold for fold in folds_of(rows, validation) if fold.name == plan.name)
+    fold = Fold(dealt.name, examples.located(dealt.train), examples.located(dealt.test))
     train, held = _training_parts(examples, fold, plan, validation)
+    if validation.relabel is not None:
+        if len(fold.train) + len(fold.test) < len(dealt.train) + len(dealt.test):
+            raise InputError(f"hulls need all rows and {training.representation} lacks some; represent compositions")
+        examples = _relabelled(examples, fold, train, held)
     result: dict[str, Any] = {"fold": plan.name, "n_train": len(train), "n_held": len(held), "n_test": len(fold.test)}
     if training.network in BASELINE_NAMES and not as_it_is:
         task = "classification" if examples.is_classes else "regression"
@@ -199,6 +206,17 @@ def _training_parts(
     return train, held
 
 
+def _relabelled(examples: Examples, fold: Fold, train: NDArray[np.int64], held: NDArray[np.int64]) -> Examples:
+    """Return the examples with decomposition energies for labels: see `models.relabel`."""
+    if examples.targets != (ENERGY,) or examples.is_classes:
+        raise InputError(f"decomposition energies come from {ENERGY}, not from {', '.join(examples.targets)} as given")
+    dealt = np.concatenate([fold.train, held, fold.test])
+    labels = decomposition_labels(
+        parse_many(examples.formula).fractions, examples.y[:, 0], np.concatenate([train, held]), fold.test, dealt
+    )
+    return replace(examples, y=labels[:, None], targets=("decomposition_energy",))
+
+
 def _ensemble(
     writer: ArtifactWriter,
     store: ArtifactStore,
@@ -211,13 +229,25 @@ def _ensemble(
     label: str,
 ) -> NetworkEnsemble:
     if as_it_is:
-        card, members = read_model(inputs["init"])
-        return NetworkEnsemble(card.architecture.model_dump(), card.normalisation.model_dump(), members)
+        _check_fits(inputs["init"], examples, training)
+        return load_ensemble(inputs["init"])
     source = load_source(inputs["init"], training) if "init" in inputs else None
     folder = store.scratch(writer.request.key)
     learned = learn(examples, train, held, training, folder, source, f"{training.network} {label}")
     writer.write_table("learning_curve", learning_curve(learned.histories), "learning_curve")
     return learned.ensemble(training)
+
+
+def _check_fits(model: ArtifactRef, examples: Examples, training: TrainParameters) -> None:
+    """Refuse a model that cannot be measured on these rows as it is."""
+    card = load_card(model)
+    if card.features != training.representation:
+        raise InputError(f"the model {model.key} reads {card.features}, the fold {training.representation}; use one")
+    kinds = [target.transform == "class" for target in card.targets]
+    if kinds != [examples.is_classes]:
+        said = "classes" if any(kinds) else f"{len(kinds)} number{'s' if len(kinds) > 1 else ''}"
+        wanted = "classes" if examples.is_classes else "one number"
+        raise InputError(f"the model {model.key} predicts {said}, the rows have {wanted}; give a model of the same")
 
 
 def _as_prediction(values: NDArray[np.float64]) -> Prediction:

@@ -37,12 +37,24 @@ class ValidationParameters(Parameters):
         False, description="deal the table's validation rows out too, not only its training rows"
     )
     seed: int = Field(0, description="seed of the folds")
+    relabel: Literal["decomposition_energy"] | None = Field(
+        None,
+        description="recompute the labels within each training part: formation energy minus the hull of its other "
+        "compositions; empty: the labels as they are",
+    )
 
     @field_validator("holdouts")
     @classmethod
     def _readable(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for text in value:
             parse_holdout(text)
+        return value
+
+    @field_validator("sizes", "holdouts")
+    @classmethod
+    def _once_each(cls, value: tuple[Any, ...]) -> tuple[Any, ...]:
+        if len(set(value)) < len(value):
+            raise ValueError(f"{', '.join(map(str, value))} has one twice, which would count double; give each once")
         return value
 
     @model_validator(mode="after")
@@ -57,6 +69,8 @@ class ValidationParameters(Parameters):
         used |= {"random": {"folds"}, "grouped": {"folds"}, "elements": {"minimum_rows"}}.get(self.scheme, set())
         if self.scheme == "split":
             used = {"scheme", "seed"}
+        if self.relabel is not None:
+            used.add("relabel")
         return self.model_dump(mode="json", include=used)
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 
 from benchmarks import hull, inference, ingest, magpie, parsing
-from benchmarks.screen_page import section_of, with_section
+from benchmarks.screen_page import with_others
 
 Work = Callable[[], int]
 
@@ -66,9 +66,8 @@ def main() -> None:
         "| what | elemscreen | against | ratio |\n| --- | --- | --- | --- |\n"
     )
     path = Path(__file__).resolve().parents[1] / "docs" / "benchmarks.md"
-    screening = section_of(path.read_text(), "Screening") if path.exists() else ""  # benchmarks.screen writes it
     page = header + "\n".join(rows) + "\n" + ingest.section()
-    path.write_text(with_section(page, "Screening", screening) if screening else page)
+    path.write_text(with_others(page, path.read_text(), ours=("Ingest",)) if path.exists() else page)
     print(path)
 
 

@@ -129,6 +129,23 @@ def with_section(page: str, title: str, text: str) -> str:
     return f"{before}{text.rstrip()}\n" + (f"\n{following}\n" if following else "")
 
 
+def with_others(page: str, old: str, ours: Sequence[str] = ()) -> str:
+    """Return a new page with the sections of the old one that other benchmarks wrote, in their order.
+
+    Parameters
+    ----------
+    page, old
+        Markdown.
+    ours
+        Titles of the sections that belong to the new page: the old page's are left away.
+    """
+    titles = [line.removeprefix("## ").strip() for line in old.splitlines() if line.startswith("## ")]
+    for title in titles:
+        if title not in ours:
+            page = with_section(page, title, section_of(old, title))
+    return page
+
+
 def write_section(path: Path, title: str, text: str) -> None:
     """Write a section into a page, leaving its other sections as they are; a new page gets a title first."""
     page = path.read_text() if path.exists() else "# Benchmarks\n"

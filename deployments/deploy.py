@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.resources
 import os
 import shlex
@@ -152,7 +153,8 @@ def _read_back(file: Path, server: Server) -> list[Deployed]:
     deployed = []
     with get_client(sync_client=True) as client:
         for wanted in yaml.safe_load(file.read_text())["deployments"]:
-            flow_name = wanted["entrypoint"].rpartition(".")[2]
+            module, _, name = wanted["entrypoint"].rpartition(".")
+            flow_name = getattr(importlib.import_module(module), name).name
             found = client.read_deployment_by_name(f"{flow_name}/{wanted['name']}")
             crons = [getattr(item.schedule, "cron", None) or "interval" for item in found.schedules if item.active]
             deployed.append(

@@ -24,18 +24,22 @@ def architecture(name: str, n_features: int, n_outputs: int, changes: Mapping[st
         Numbers that it puts out.
     changes
         Parameters of the network that differ from its defaults. ElemNet also takes ``depth`` (layers, see
-        `elemnet_widths`) and ``dropout: "published"``.
+        `elemnet_widths`) and ``dropout: "published"``. Whatever number of outputs they state, it is `n_outputs`: those
+        of a model card may be for another loss.
 
     Raises
     ------
     InputError
-        If the name is unknown, or ElemNet is given both widths and a depth.
+        If the name is unknown, the inputs are not those of the rows, or ElemNet is given both widths and a depth or is
+        too short for the published dropout.
     """
     parameters: dict[str, Any] = {"n_features": n_features} | dict(changes)
+    if parameters["n_features"] != n_features:
+        raise InputError(f"The rows have {n_features} columns, not {parameters['n_features']}: leave n_features out.")
     if name == "elemnet":
         parameters = _elemnet(parameters, n_outputs)
     elif name in ("attention", "residual"):
-        if n_outputs != 1:
+        if n_outputs != 1 or "n_outputs" in parameters:
             parameters["n_outputs"] = n_outputs
     elif name == "multi_property":
         parameters = {"trunk": ELEMNET_TRUNK} | parameters | {"n_properties": n_outputs}
@@ -63,8 +67,8 @@ def elemnet_widths(depth: int) -> tuple[int, ...]:
     InputError
         For fewer than two layers.
     """
-    if depth < 2:
-        raise InputError(f"ElemNet needs at least two layers, not {depth}.")
+    if not isinstance(depth, int) or depth < 2:
+        raise InputError(f"ElemNet's depth is a whole number of layers, at least two, not {depth!r}.")
     hidden = ELEMNET_WIDTHS[:-1]
     n = depth - 1
     places = [round(k * (len(hidden) - 1) / (n - 1)) if n > 1 else 0 for k in range(n)]
@@ -82,8 +86,13 @@ def _elemnet(parameters: dict[str, Any], n_outputs: int) -> dict[str, Any]:
         last = len(widths) - 1
         places = zip(ELEMNET_DROPOUT_AFTER, ELEMNET_DROPOUT_KEEP, strict=True)
         kept = [(after, keep) for after, keep in places if after <= last]
+        if not kept:
+            raise InputError(
+                f"ElemNet of {len(widths)} layers has no place for the published dropout, which follows layers "
+                f"{', '.join(map(str, ELEMNET_DROPOUT_AFTER))}: give the shares and dropout_after."
+            )
         parameters["dropout"] = [keep for _, keep in kept]
         parameters["dropout_after"] = [after for after, _ in kept]
-    if n_outputs != 1:
+    if n_outputs != 1 or "widths" in parameters:
         parameters["widths"] = [*parameters.get("widths", ELEMNET_WIDTHS)[:-1], n_outputs]
     return parameters

@@ -55,21 +55,23 @@ def summarise(measured: Sequence[Measured]) -> list[dict[str, Any]]:
     -------
     list of dict
         ``entry``, ``size``, ``n_train`` (mean), ``n_folds``, ``n_seeds``; ``mae`` (mean over folds and seeds) with the
-        95 % interval ``low`` and ``high`` of Student's t over the seeds' means, where there are several, else over the
-        folds (None for a single run); ``runs`` that went into it.
+        95 % interval ``low`` and ``high`` of Student's t over the seeds' means, where there are several and they
+        differ, else over the folds (None for a single fold); ``runs`` that went into it.
     """
     table = []
     for entry, size in dict.fromkeys((one.entry, one.size) for one in measured):
         mine = [one for one in measured if (one.entry, one.size) == (entry, size)]
         seeds = sorted({one.seed for one in mine})
         by_seed = [float(np.mean([one.mae for one in mine if one.seed == seed])) for seed in seeds]
-        samples = by_seed if len(seeds) > 1 else [one.mae for one in mine]
+        folds = dict.fromkeys(one.fold for one in mine)
+        by_fold = [float(np.mean([one.mae for one in mine if one.fold == fold])) for fold in folds]
+        samples = by_seed if len(set(by_seed)) > 1 else by_fold  # what is fitted without chance is no surer for it
         mean = float(np.mean([one.mae for one in mine]))
         low, high = mean_interval(samples)[1:] if len(samples) > 1 else (None, None)
         table.append(
             {
                 "entry": entry, "size": size, "n_train": round(float(np.mean([one.n_train for one in mine]))),
-                "n_folds": len({one.fold for one in mine}), "n_seeds": len(seeds),
+                "n_folds": len(folds), "n_seeds": len(seeds),
                 "mae": mean, "low": low, "high": high,
                 "runs": [{"seed": one.seed, "fold": one.fold, "mae": one.mae} for one in mine],
             }
@@ -84,9 +86,10 @@ def compare(measured: Sequence[Measured], seed: int = 0) -> list[dict[str, Any]]
     -------
     list of dict
         ``first``, ``second``, ``size``; ``difference`` (first minus second; negative: first is better) with its 95 %
-        interval from resampled chemical systems and ``p_value``, and ``p_adjusted`` over all pairs (Holm); with three
-        folds or more ``p_folds`` of the corrected resampled t test; ``better_folds`` of ``n_folds``; ``spearman`` of
-        the errors by element and its p value. A model of several seeds counts with its mean absolute error over them.
+        interval from resampled chemical systems and ``p_value`` (None and 1 where there is a single system), and
+        ``p_adjusted`` over all pairs (Holm); with three folds or more ``p_folds`` of the corrected resampled t test;
+        ``better_folds`` of ``n_folds``; ``spearman`` of the errors by element and its p value. A model of several seeds
+        counts with its mean absolute error over them.
 
     Raises
     ------
@@ -106,26 +109,28 @@ def compare(measured: Sequence[Measured], seed: int = 0) -> list[dict[str, Any]]
 
 def _pair(first: Sequence[Measured], second: Sequence[Measured], seed: int) -> dict[str, Any]:
     folds = list(dict.fromkeys(one.fold for one in first))
-    errors = [_by_fold(side, folds) for side in (first, second)]
-    rows = [np.concatenate([next(one.row for one in side if one.fold == f) for f in folds]) for side in (first, second)]
-    if not np.array_equal(rows[0], rows[1]):
+    rows = [{one.fold: one.row for one in side} for side in (first, second)]
+    alike = rows[0].keys() == rows[1].keys()
+    if not (alike and all(np.array_equal(one.row, rows[0][one.fold]) for one in (*first, *second))):
         raise InputError(f"{first[0].entry} and {second[0].entry} were measured on different rows; use the same folds")
     groups = np.concatenate([next(one.groups for one in first if one.fold == fold) for fold in folds])
+    errors = [_by_fold(side, folds) for side in (first, second)]
     one, other = (np.concatenate([side[fold] for fold in folds]) for side in errors)
-    paired = paired_rows(one, other, groups, seed=seed)
     differences = [float(errors[0][fold].mean() - errors[1][fold].mean()) for fold in folds]
-    found: dict[str, Any] = {
-        "difference": paired.difference, "low": paired.low, "high": paired.high, "p_value": paired.p_value,
-        "n_folds": len(folds), "better_folds": sum(difference < 0 for difference in differences),
-    }  # fmt: skip
+    found: dict[str, Any] = {"difference": float(np.mean(one - other)), "low": None, "high": None, "p_value": 1.0}
+    if len(np.unique(groups)) > 1:
+        paired = paired_rows(one, other, groups, seed=seed)
+        found = {name: getattr(paired, name) for name in found}
+    found |= {"n_folds": len(folds), "better_folds": sum(difference < 0 for difference in differences)}
     if len(folds) > 2 and len(set(differences)) > 1:
         n_test = float(np.mean([len(errors[0][fold]) for fold in folds]))
         n_train = float(np.mean([one.n_train for one in first]))
         found["p_folds"] = corrected_t_test(differences, n_train, n_test).p_value
     shared = [_elements(side) for side in (first, second)]
     names = sorted(set(shared[0]) & set(shared[1]))
-    if len(names) > 2:
-        rho, p = rank_correlation([shared[0][name] for name in names], [shared[1][name] for name in names])
+    by_element = [[side[name] for name in names] for side in shared]
+    if len(names) > 2 and all(len(set(values)) > 1 for values in by_element):
+        rho, p = rank_correlation(*by_element)
         found |= {"spearman": rho, "spearman_p": p}
     return found
 

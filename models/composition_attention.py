@@ -64,6 +64,9 @@ class CompositionAttention(nn.Module):
         If a size is outside what it can be.
     """
 
+    input_parts = ("element_embedding", "properties", "shares", "unit_embedding", "atoms_embedding", "mix")
+    """What describes an element before any attention: one group of layers in a transfer."""
+
     def __init__(
         self,
         n_features: int = N_ELEMENTS,

@@ -62,37 +62,35 @@ def examples_table(
     """
     if above is not None and len(targets) != 1:
         raise InputError(f"classes are made of one column, not of {len(targets)}; name one target")
-    labels, rows = _labels(rows, targets, above), rows.reset_index(drop=True)
+    values, rows = _values(rows, targets), rows.reset_index(drop=True)
     parsed = parse_many([str(text) for text in rows["formula"]])
-    reasons = _reasons(parsed, labels, targets, physical_range, keep_elements)
+    reasons = _reasons(parsed, values, targets, physical_range, keep_elements)
     sound = np.array([reason is None for reason in reasons], dtype=bool)
-    rejected = rows.loc[~sound, ["material_id", "formula"]].reset_index(drop=True)
-    rejected.insert(0, "row", np.flatnonzero(~sound))
-    rejected["reason"] = [reason for reason in reasons if reason is not None]
+    rejected = _rejected(rows, reasons)
     kept = pd.DataFrame({"row": np.flatnonzero(sound), "material_id": rows["material_id"].to_numpy()[sound]})
     kept["formula"], kept["chemsys"] = (np.array(n, dtype=object)[sound] for n in (parsed.reduced, parsed.chemsys))
     first = _first_of_each(kept, rows)
     split = _splits(kept, rows, first, calibration_fraction, validation_fraction, seed)
     counts = {"rows": len(rows), "rejected": len(rejected), "merged": len(kept) - len(first), "kept": len(first)}
     if len(first) == 0:
-        raise InputError(f"no row is left to learn {', '.join(targets)} from; the first was refused as {reasons[:1]}")
+        raise InputError(f"no row is left to learn {', '.join(targets)} from; the first was refused as: {reasons[0]}")
     chosen = kept.loc[first].reset_index(drop=True)
     chosen["split"] = split
-    chosen["labels"] = list(labels[chosen["row"].to_numpy()])
+    chosen["labels"] = list(_labels(values[chosen["row"].to_numpy()], above))
     return chosen.drop(columns="row"), rejected, counts
 
 
 def _reasons(
     parsed: ParsedFormulas,
-    labels: NDArray[np.float64],
+    values: NDArray[np.float64],
     targets: Sequence[str],
     physical_range: tuple[float, float] | None,
     keep_elements: bool,
 ) -> list[str | None]:
     """Return why each row cannot be used; None where it can."""
-    missing: NDArray[Any] = np.all(np.isnan(labels), axis=1, keepdims=True)[:, 0]
+    missing: NDArray[Any] = np.all(np.isnan(values), axis=1, keepdims=True)[:, 0]
     low, high = physical_range or (-np.inf, np.inf)
-    outside: NDArray[Any] = np.any((labels < low) | (labels > high), axis=1, keepdims=True)[:, 0]
+    outside: NDArray[Any] = np.any((values < low) | (values > high), axis=1, keepdims=True)[:, 0]
     reasons = list(parsed.reason)
     for row, reason in enumerate(reasons):
         if reason is not None:
@@ -106,8 +104,21 @@ def _reasons(
     return reasons
 
 
-def _labels(rows: pd.DataFrame, targets: Sequence[str], above: float | None) -> NDArray[np.float64]:
-    """Return the labels (n, k); infinities and what is no number are missing."""
+def _rejected(rows: pd.DataFrame, reasons: Sequence[str | None]) -> pd.DataFrame:
+    places = np.array([row for row, reason in enumerate(reasons) if reason is not None], dtype=np.int64)
+    rejected = rows.loc[places, ["material_id", "formula"]].reset_index(drop=True)
+    rejected.insert(0, "row", places)
+    rejected["reason"] = [reason for reason in reasons if reason is not None]
+    return rejected
+
+
+def _labels(values: NDArray[np.float64], above: float | None) -> NDArray[np.float64]:
+    """Return the values (n, k), or 0 and 1 of classes; NaN stays."""
+    return values if above is None else np.where(np.isnan(values), np.nan, (values > above).astype(np.float64))
+
+
+def _values(rows: pd.DataFrame, targets: Sequence[str]) -> NDArray[np.float64]:
+    """Return the targets (n, k); infinities and what is no number are missing."""
     columns = []
     for name in targets:
         if name not in rows:
@@ -117,8 +128,7 @@ def _labels(rows: pd.DataFrame, targets: Sequence[str], above: float | None) -> 
         if np.isnan(values).all():
             raise InputError(f"column '{name}' holds no number; map the column that does with --map COLUMN={name}")
         columns.append(values)
-    labels = np.column_stack(columns)
-    return labels if above is None else np.where(np.isnan(labels), np.nan, (labels > above).astype(np.float64))
+    return np.column_stack(columns)
 
 
 def _first_of_each(kept: pd.DataFrame, rows: pd.DataFrame) -> NDArray[np.int64]:

@@ -6,6 +6,7 @@ several properties, classes, networks that predict their own uncertainty, and dr
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -56,7 +57,8 @@ class NetworkEnsemble:
         Predictions per member with dropout switched on, averaged (Y. Gal and Z. Ghahramani, arXiv:1506.02142); 0
         switches it off.
     seed
-        Of the dropout.
+        Of the dropout. What is dropped for a row depends on it, the member, the pass and the row's place, not on how
+        many rows follow.
 
     Raises
     ------
@@ -79,17 +81,19 @@ class NetworkEnsemble:
         self.is_classes = len(self.mean) == 0
         self.passes, self.seed = passes, seed
         self.networks = [_load(architecture, member) for member in members]
+        self.n_features = _n_features(architecture, self.networks[0])
         if passes and not any(_dropouts(self.networks[0])):
             raise InputError("The network has no dropout to average over: leave the number of passes at 0.")
 
     def outputs(self, x: NDArray[np.floating]) -> NDArray[np.float32]:
         """Return the outputs (m, n, outputs) of every member and pass, before the normalisation."""
         x = np.ascontiguousarray(x, dtype=np.float32)
-        if x.ndim != 2 or not np.isfinite(x).all():
-            raise InputError(f"The model takes finite rows (n, f), got shape {x.shape}.")
+        if x.ndim != 2 or x.shape[1] != self.n_features:
+            raise InputError(f"The model takes rows (n, {self.n_features}), got shape {x.shape}.")
+        if not np.isfinite(x).all():
+            raise InputError("The rows hold NaN or infinite values: clean the table.")
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.seed)
-            return np.stack([run for network in self.networks for run in self._runs(network, x)])
+            return np.stack([run for number in range(len(self.networks)) for run in self._runs(number, x)])
 
     def predict(self, x: NDArray[np.floating]) -> Prediction:
         """Mean and standard deviation, or class probabilities, of rows (n, f).
@@ -115,16 +119,19 @@ class NetworkEnsemble:
         return Prediction(np.stack(mean, axis=1), np.stack(known, axis=1) if known else None)
 
     @torch.inference_mode()
-    def _runs(self, network: nn.Module, x: NDArray[np.float32]) -> list[NDArray[np.float32]]:
+    def _runs(self, number: int, x: NDArray[np.float32]) -> list[NDArray[np.float32]]:
+        network = self.networks[number]
         for dropout in _dropouts(network):
             dropout.train(self.passes > 0)
-        return [_run(network, x) for _ in range(max(1, self.passes))]
+        return [_run(network, x, (self.seed, number, turn)) for turn in range(max(1, self.passes))]
 
 
-def _run(network: nn.Module, x: NDArray[np.float32]) -> NDArray[np.float32]:
+def _run(network: nn.Module, x: NDArray[np.float32], stream: tuple[int, ...]) -> NDArray[np.float32]:
     """Every batch has the same number of rows: the bits of a row must not depend on how many came together."""
     parts = []
     for start in range(0, max(len(x), 1), BATCH_ROWS):
+        sequence = np.random.SeedSequence((*stream, start // BATCH_ROWS))
+        torch.manual_seed(int(sequence.generate_state(1, np.uint64)[0]))  # of dropout, batch by batch
         rows = x[start : start + BATCH_ROWS]
         batch = np.zeros((BATCH_ROWS, x.shape[1]), dtype=np.float32)
         batch[: len(rows)] = rows
@@ -134,7 +141,13 @@ def _run(network: nn.Module, x: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _dropouts(network: nn.Module) -> list[nn.Module]:
-    return [module for module in network.modules() if isinstance(module, nn.Dropout)]
+    return [module for module in network.modules() if isinstance(module, nn.Dropout) and module.p > 0]
+
+
+def _n_features(architecture: Mapping[str, Any], network: nn.Module) -> int:
+    """Columns that a network reads: what its architecture states, or the network's default."""
+    stated = architecture.get("parameters", {}).get("n_features")
+    return int(inspect.signature(type(network)).parameters["n_features"].default if stated is None else stated)
 
 
 def _load(architecture: Mapping[str, Any], member: Mapping[str, NDArray[Any]]) -> nn.Module:

@@ -17,6 +17,8 @@ FROM_FORMULA: Final[dict[str, int]] = {"element_fraction": N_ELEMENTS, "magpie":
 """Representations that need nothing but a formula, and their number of columns."""
 FROM_STRUCTURE: Final[tuple[str, ...]] = ("voronoi", "magpie+voronoi")
 """Representations that need structural attributes, computed before."""
+N_STRUCTURAL: Final = 126
+"""Structural attributes, see `models.structural_attributes.STRUCTURAL_NAMES`."""
 
 
 def represent(
@@ -48,6 +50,8 @@ def represent(
     if structural is None or len(structural) != len(formulas):
         raise InputError(f"{representation} needs structural attributes of every row; run `featurize voronoi` first")
     columns = np.asarray(structural, dtype=np.float32)
+    if columns.shape != (len(formulas), N_STRUCTURAL):
+        raise InputError(f"structural attributes are {N_STRUCTURAL} per row, not of shape {columns.shape}; featurize")
     if representation == "voronoi":
         return columns
     return np.concatenate([magpie_from_formulas(formulas).astype(np.float32), columns], axis=1)

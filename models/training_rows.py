@@ -147,7 +147,7 @@ def _classes(y: Any, what: str) -> NDArray[np.int64]:
     y = np.asarray(y)
     if y.ndim != 1 or y.dtype.kind not in "iub" or (len(y) and y.min() < 0):
         raise InputError(f"The {what} classes must be whole numbers (n,) from 0 on: number them first.")
-    return np.ascontiguousarray(y, dtype=np.int64)
+    return np.array(y, dtype=np.int64)  # a copy: torch warns of arrays that it could write to by mistake
 
 
 def _same_length(x: NDArray[Any], y: NDArray[Any], what: str) -> None:

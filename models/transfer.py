@@ -9,13 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
 from models.errors import InputError
+
+_PARALLEL: Final = ("heads",)
+"""Lists whose entries lie side by side, not one behind the other: they are one group."""
 
 
 @dataclass(frozen=True)
@@ -75,13 +78,18 @@ def compare_elements(
 def layer_groups(network: nn.Module) -> list[list[str]]:
     """Return the names of a network's parameters in groups, from the input to the output.
 
-    A group is what the entries of a list of layers are (``layers.3``, ``stacks.0``), or a direct part of the network;
-    in the order in which the network holds them.
+    A group is what the entries of a list of layers are (``layers.3``, ``stacks.0``), or a direct part of the network
+    (``output``, all ``heads`` together); in the order in which the network holds them. Parts that lie side by side at
+    the input, which a network lists as ``input_parts``, are one group.
     """
     groups: dict[str, list[str]] = {}
+    inputs = getattr(network, "input_parts", ())
     for name, _ in network.named_parameters():
         parts = name.split(".")
-        depth = 2 if len(parts) > 2 and parts[1].isdigit() else 1
+        if parts[0] in inputs:
+            groups.setdefault("inputs", []).append(name)
+            continue
+        depth = 2 if len(parts) > 2 and parts[1].isdigit() and parts[0] not in _PARALLEL else 1
         groups.setdefault(".".join(parts[:depth]), []).append(name)
     return list(groups.values())
 
@@ -119,7 +127,7 @@ def initial_weights(
     """Return the weights to start from, and the names of those that the source has no place for.
 
     All weights of the source are taken; where only the last layer differs (another number of outputs), the network's
-    own initial one stays.
+    own initial one stays. Of heads, those that both have are taken.
 
     Raises
     ------
@@ -129,8 +137,9 @@ def initial_weights(
     own = {name: tensor.detach().cpu().numpy() for name, tensor in network.state_dict().items()}
     fitting = {name: array for name, array in source.items() if name in own and own[name].shape == np.shape(array)}
     missing = sorted(set(own) - set(fitting))
-    last = set(layer_groups(network)[-1])
-    if set(missing) - last or set(source) - set(own):
-        wrong = sorted((set(missing) - last) | (set(source) - set(own)))[0]
-        raise InputError(f"The model {what} is of another architecture ({wrong} does not fit): train the same network.")
+    foreign = {name for name in set(source) - set(own) if name.split(".")[0] not in _PARALLEL}
+    if wrong := sorted((set(missing) - set(layer_groups(network)[-1])) | foreign):
+        raise InputError(
+            f"The model {what} is of another architecture ({wrong[0]} does not fit): train the same network."
+        )
     return own | fitting, missing

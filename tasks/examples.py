@@ -197,6 +197,8 @@ def _with_structures(
     store: ArtifactStore, table: pa.Table, attributes: ArtifactRef
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """Return the numbers of the rows that have structural attributes, and those attributes."""
+    if attributes.kind != "attributes":
+        raise InputError(f"{attributes.key} is a '{attributes.kind}' artifact; give one of kind attributes")
     values = attribute_columns(store, attributes)
     names = [name for name in values.column_names if name not in ("material_id", "formula", "chemsys", "split", ENERGY)]
     place = {name: row for row, name in enumerate(values.column("material_id").to_pylist())}

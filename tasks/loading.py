@@ -45,6 +45,13 @@ def load_predictor(model: ArtifactRef, phases: ArtifactRef | None = None) -> Pre
         raise InputError(
             f"the model {model.key} predicts from {card.features}, not from a formula; give a composition network"
         )
+    if len(card.targets) != 1 or card.targets[0].transform != "none":
+        raise InputError(f"the model {model.key} predicts no single number; train one on formation energies")
+    if phases is not None and card.targets[0].name != "formation_energy_per_atom":
+        raise InputError(
+            f"the model {model.key} predicts {card.targets[0].name}, which no hull can be held against; give one that "
+            "predicts formation_energy_per_atom"
+        )
     if card.element_order != list(ELEMENTS):
         raise InputError(f"the model {model.key} has another order of elements; train it again with this version")
     correction = None if phases is None else reference_correction(ArtifactStore.from_ref(phases), phases)

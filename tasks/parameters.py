@@ -224,6 +224,8 @@ class TrainParameters(Parameters):
             raise ValueError(f"network '{self.network}' is not known; choose one of {names}")
         if not self.targets:
             raise ValueError("name a column to learn")
+        if doubled := sorted({"seed", "threads", "epochs", "batch_size"} & set(self.settings)):
+            raise ValueError(f"'{doubled[0]}' is a parameter of its own; leave it out of settings")
         return self
 
 

@@ -200,3 +200,13 @@ class Tiny:
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Tiny:
     """Small tables that run through the whole pipeline in seconds."""
     return Tiny(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture(scope="session")
+def scheduler(prefect_server: object, tiny: Tiny) -> Iterator[str]:
+    """Address of one Dask cluster with two workers, for all tests that leave its workers alive."""
+    from tasks.cluster import open_cluster
+
+    with open_cluster(str(tiny.cluster_file)) as runner:
+        assert isinstance(runner.address, str)
+        yield runner.address

@@ -19,6 +19,7 @@ from deployments.commands.learn import predict_command, train_command
 from deployments.commands.screening import hull_command, screen_command
 from deployments.commands.service import deploy_command, doctor_command, ui_command
 from deployments.commands.transfer import transfer_command
+from deployments.commands.tune import tune_command
 from deployments.commands.validate import validate_command
 
 app = typer.Typer(
@@ -56,6 +57,7 @@ app.command("merge")(merge_command)
 app.command("featurize")(featurize_command)
 app.command("train")(train_command)
 app.command("cross-validate")(validate_command)
+app.command("tune")(tune_command)
 app.command("transfer")(transfer_command)
 app.command("predict")(predict_command)
 app.command("hull")(hull_command)

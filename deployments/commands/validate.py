@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import json
+import re
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,6 +16,7 @@ from deployments.commands.ingest import parse_map
 from deployments.commands.run import ClusterOption, StoreOption, console, payload_path, run_flow
 from flows.cross_validate import CrossValidateParameters, cross_validate
 from models.errors import InputError
+from models.registry import BASELINE_NAMES
 from models.training_parameters import TrainingParameters
 from storage.artifact import ArtifactRef
 from storage.store import ArtifactStore
@@ -23,13 +26,15 @@ from tasks.parameters import SourceParameters, TrainParameters
 from tasks.validation_parameters import EntryParameters, ValidationParameters
 
 _Texts = list[str] | None
+_NUMBER = re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+")
 
 EntriesOption = Annotated[
     _Texts,
     typer.Option(
         "--entry",
         help="What is trained: NETWORK[@SETTING=VALUE,...], such as elemnet, attention@epochs=20 or "
-        "residual@representation=magpie,depth=48,skip=stacked; several when repeated. Or a YAML file with a list.",
+        "residual@representation=magpie,depth=48,skip=stacked; several when repeated. Or a YAML file with a list, "
+        "whose settings come before the other options.",
     ),
 ]
 
@@ -87,7 +92,7 @@ def rows_given(
 ) -> dict[str, Any]:
     """Return the parameters of a flow that say which rows are learnt from, and how a file is read."""
     source = "starter" if data == "starter" else f"file:{data.removeprefix('file:')}"
-    targets = tuple(name.strip() for name in target.split(","))
+    targets = tuple(name.strip() for name in target.split(",") if name.strip())
     by_rules = not plain and above is None and targets == (ENERGY,)
     return {
         "data": data,
@@ -104,6 +109,15 @@ def read_entries(
 ) -> tuple[EntryParameters, ...]:
     """Return entries from what was given on the command line, or from a YAML file with a list of them.
 
+    Parameters
+    ----------
+    texts
+        ``NETWORK@SETTING=VALUE,...``, or one name of a YAML file.
+    common
+        Parameters of every training; those of an entry come before them.
+    init, n_seeds
+        A model to start from, which is none for baselines, and the number of seeds; likewise.
+
     Raises
     ------
     InputError
@@ -113,29 +127,65 @@ def read_entries(
         path = Path(texts[0])
         if not path.is_file():
             raise InputError(f"there is no file {path} with entries; give NETWORK@SETTING=VALUE or a YAML file")
-        listed = yaml.safe_load(path.read_text()) or []
-        return tuple(EntryParameters.model_validate(item) for item in listed)
+        listed = _read(path.read_text(), str(path))
+        if not isinstance(listed, list) or not all(isinstance(item, dict) for item in listed) or not listed:
+            raise InputError(f"{path} holds no list of entries; begin each with '- name: ...'")
+        return tuple(_listed_entry(item, common, init, n_seeds) for item in listed)
     return tuple(_entry(text, common, init, n_seeds) for text in texts)
+
+
+def _listed_entry(item: dict[str, Any], common: dict[str, Any], init: str | None, n_seeds: int) -> EntryParameters:
+    training = copy.deepcopy(common) | _numbers(item.get("training") or {})
+    starts = None if training.get("network") in BASELINE_NAMES else init
+    return EntryParameters.model_validate({"init": starts, "n_seeds": n_seeds} | item | {"training": training})
 
 
 def _entry(text: str, common: dict[str, Any], init: str | None, n_seeds: int) -> EntryParameters:
     """Return the entry of ``NETWORK@SETTING=VALUE,...``: of the training, of the trainer, or of the network."""
     network, _, changes = text.partition("@")
-    training: dict[str, Any] = {"network": network} | common
+    training: dict[str, Any] = {"network": network} | copy.deepcopy(common)
     of_trainer = {name for name in TrainingParameters().__dict__ if name not in TrainParameters.model_fields}
-    for change in filter(None, changes.split(",")):
-        name, equals, value = change.partition("=")
+    for change in _changes(changes):
+        name, equals, value = (part.strip() for part in change.partition("="))
         if not equals:
             raise InputError(f"'{change}' in --entry {text} is no SETTING=VALUE; write for example {network}@epochs=20")
-        read = yaml.safe_load(value)
+        read = _numbers(_read(value, f"--entry {text}"))
         if name in TrainParameters.model_fields:
             training[name] = read
         elif name in of_trainer:
             training.setdefault("settings", {})[name] = read
         else:
             training.setdefault("architecture", {})[name] = read
-    starts = init if network not in ("linear", "ridge", "random_forest", "gradient_boosting", "svr") else None
+    starts = None if network in BASELINE_NAMES else init
     return EntryParameters(name=text, training=TrainParameters(**training), init=starts, n_seeds=n_seeds)
+
+
+def _changes(text: str) -> list[str]:
+    """Return what commas separate, other than those within brackets: ``widths=[16,8],epochs=2`` are two."""
+    parts, depth = [""], 0
+    for sign in text:
+        depth += (sign in "[{") - (sign in "]}")
+        if sign == "," and depth == 0:
+            parts.append("")
+        else:
+            parts[-1] += sign
+    return [part for part in parts if part.strip()]
+
+
+def _read(text: str, where: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise InputError(f"{where} cannot be read: {' '.join(str(error).split())}; write it as YAML") from error
+
+
+def _numbers(read: Any) -> Any:
+    """Return what YAML read with numbers such as 1e-3, which YAML 1.1 takes for text, as numbers."""
+    if isinstance(read, dict):
+        return {name: _numbers(value) for name, value in read.items()}
+    if isinstance(read, list):
+        return [_numbers(value) for value in read]
+    return float(read) if isinstance(read, str) and _NUMBER.fullmatch(read) else read
 
 
 def say_comparison(ref: ArtifactRef) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from benchmarks.screen_byhand import random_systems
-from benchmarks.screen_page import in_turns, section_of, spread, table, with_section, write_section
+from benchmarks.screen_page import in_turns, section_of, spread, table, with_others, with_section, write_section
 
 PAGE = "# Benchmarks\n\nTable.\n\n## Screening\n\nold\n\n### Hull\n\nold\n\n## Ingest\n\nkept\n"
 
@@ -28,6 +28,14 @@ def test_section_that_is_not_there_goes_to_the_end() -> None:
     assert with_section("# Benchmarks\n\nTable.\n", "Screening", "## Screening\n\nnew") == (
         "# Benchmarks\n\nTable.\n\n## Screening\n\nnew\n"
     )
+
+
+def test_new_page_keeps_what_others_wrote() -> None:
+    new = "# Benchmarks\n\nOther table.\n\n## Ingest\n\nnew\n"
+    page = with_others(new, f"{PAGE}\n## Folds\n\nfolds\n", ours=("Ingest",))
+    assert page == new + "\n## Screening\n\nold\n\n### Hull\n\nold\n\n## Folds\n\nfolds\n"
+    assert with_others(page, page, ours=("Ingest",)) == page
+    assert with_others("# Benchmarks\n\nTable.\n", PAGE, ours=("Ingest",)).count("## ") == 2  # Screening, ### Hull
 
 
 @pytest.mark.parametrize("before", [None, PAGE])

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,50 +18,18 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
+from command_line import Cli, Ended, assert_one_line
 from deployments.cli import _run
 from storage.scheme import EnergyScheme, with_scheme
 from storage.store import ArtifactStore
 
 COMMANDS = [
     [], ["demo"], ["campaign"], ["campaign", "run"], ["campaign", "examples"], ["ingest"], ["merge"], ["featurize"],
-    ["train"], ["cross-validate"], ["transfer"], ["predict"], ["hull"], ["screen"], ["backtest"], ["explain"], ["stability"], ["rank"], ["report"],
+    ["train"], ["cross-validate"], ["tune"], ["transfer"], ["predict"], ["hull"],
+    ["screen"], ["backtest"], ["explain"], ["stability"], ["rank"], ["report"],
     ["export"], ["artifacts"], ["artifacts", "ls"], ["artifacts", "show"], ["artifacts", "lineage"],
     ["artifacts", "verify"], ["artifacts", "why"], ["artifacts", "gc"], ["ui"], ["deploy"], ["doctor"], ["starter-set"],
 ]  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Ended:
-    """How a command ended."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def last(self) -> str:
-        """Last line of the output: the path that a command prints."""
-        return self.out.strip().splitlines()[-1]
-
-
-Cli = Callable[..., Ended]
-
-
-@pytest.fixture
-def cli(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Cli:
-    """Run a command in this process."""
-
-    def run(*arguments: str | Path) -> Ended:
-        capsys.readouterr()
-        monkeypatch.setattr(sys, "argv", ["elemscreen", *map(str, arguments)])
-        monkeypatch.setenv("COLUMNS", "200")
-        # Prefect's handlers keep the error stream of the test that made them
-        monkeypatch.setattr(logging, "raiseExceptions", False)
-        code = _run()
-        captured = capsys.readouterr()
-        return Ended(code, captured.out, captured.err)
-
-    return run
 
 
 def true_cli(*arguments: str | Path, folder: Path) -> Ended:
@@ -73,17 +40,6 @@ def true_cli(*arguments: str | Path, folder: Path) -> Ended:
         command, env=environment, cwd=folder, capture_output=True, text=True, timeout=200, check=False
     )
     return Ended(done.returncode, done.stdout, done.stderr)
-
-
-def assert_one_line(ended: Ended, *words: str) -> None:
-    """Check that a command ended as it must on a user's mistake."""
-    assert ended.code == 2, ended
-    lines = ended.err.splitlines()
-    assert len(lines) == 1, ended.err
-    assert lines[0].startswith("elemscreen: ")
-    assert "Traceback" not in ended.out + ended.err
-    for word in words:
-        assert word in lines[0]
 
 
 @dataclass(frozen=True)
@@ -106,20 +62,17 @@ class House:
 
 
 @pytest.fixture(scope="module")
-def house(prefect_server: object, tiny: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
-    from tasks.cluster import open_cluster
-
+def house(scheduler: str, tiny: Any, tmp_path_factory: pytest.TempPathFactory) -> House:
     root = tmp_path_factory.mktemp("cli") / "store"
-    with open_cluster(str(tiny.cluster_file)) as runner, pytest.MonkeyPatch.context() as patch:
-        dask = runner.address
-        arguments = ["campaign", "run", str(tiny.campaign_file), "--store", str(root), "--dask", dask]
+    with pytest.MonkeyPatch.context() as patch:
+        arguments = ["campaign", "run", str(tiny.campaign_file), "--store", str(root), "--dask", scheduler]
         patch.setattr(sys, "argv", ["elemscreen", *arguments])
         from deployments.commands import campaigns
 
         printed: dict[str, str] = {}
         patch.setattr(campaigns, "_finish", lambda result: printed.update(finish_lines(result)))
         assert _run() == 0
-        yield House(root, dask, printed)
+    return House(root, scheduler, printed)
 
 
 def finish_lines(result: Any) -> dict[str, str]:

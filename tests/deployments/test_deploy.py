@@ -91,6 +91,9 @@ def test_schedules_limits_and_entrypoints(client: SyncPrefectClient, deployed: d
         "ingest/nightly": "0 2 * * *",
         "ingest/on-demand": None,
         "train/weekly": "0 4 * * 0",
+        "train/on-demand": None,
+        "cross-validate/on-demand": None,
+        "tune/on-demand": None,
         "campaign/on-demand": None,
         "featurize/on-demand": None,
     }

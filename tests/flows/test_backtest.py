@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +13,6 @@ import pytest
 from benchmarks import backtest as page
 from storage.store import ArtifactStore
 from tasks.backtest import RESULT
-
-
-@pytest.fixture(scope="module")
-def scheduler(prefect_server: object, tiny: Any) -> Iterator[str]:
-    """Address of one cluster for all runs."""
-    from tasks.cluster import open_cluster
-
-    with open_cluster(str(tiny.cluster_file)) as runner:
-        yield runner.address
 
 
 @pytest.mark.soak

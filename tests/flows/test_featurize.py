@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +15,6 @@ from models.magpie import MAGPIE_NAMES
 from storage.store import ArtifactStore
 from tasks.attributes import FeaturizeParameters
 from tasks.progress import listen
-
-
-@pytest.fixture(scope="module")
-def scheduler(prefect_server: object, tiny: Any) -> Iterator[str]:
-    """Address of one cluster for all runs."""
-    from tasks.cluster import open_cluster
-
-    with open_cluster(str(tiny.cluster_file)) as runner:
-        yield runner.address
 
 
 def test_structures_over_the_workers_and_once_more_from_the_store(scheduler: str, tiny: Any, tmp_path: Path) -> None:

@@ -111,17 +111,19 @@ def test_it_trains_in_the_trainer_and_predicts_the_same_bits_however_cut() -> No
     formulas = [f"{a}{n}{b}{m}" for a in ("Li", "Na", "K") for b in ("O", "S", "Cl") for n in (1, 2, 3) for m in (1, 2)]
     x = element_fractions(formulas).astype(np.float32)
     y = x @ np.linspace(-1, 1, 86) + 4.0 * x[:, ELEMENT_INDEX["Li"]] * x[:, ELEMENT_INDEX["O"]]
+    linear = x @ np.linalg.lstsq(x, y, rcond=None)[0]
+    limit = 0.5 * np.abs(linear - y).mean()  # what is left is what elements do together
     parameters = TrainingParameters(
-        epochs=150, batch_size=9, learning_rate=5e-3, weight_decay=0.0, precision="fp32", threads=1
+        epochs=60, batch_size=18, learning_rate=1e-2, weight_decay=0.0, precision="fp32", threads=1
     )
     trained = train_network(x, y, None, None, parameters, build=lambda: CompositionAttention(**SIZES))
-    assert trained.history[-1]["train_mae"] < 0.15 * y.std()
+    assert trained.history[-1]["train_mae"] < limit
     assert np.array_equal(trained.state["element_properties"], element_table())
     predictor = Predictor(
         {"name": "attention", "parameters": SIZES}, trained.normalisation, [trained.state], batch_size=16
     )
     whole, _ = predictor.predict(x)
-    assert np.abs(whole - y).mean() < 0.15 * y.std()
+    assert np.abs(whole - y).mean() < limit
     cut = np.concatenate([predictor.predict(x[:5])[0], predictor.predict(x[5:], position=5)[0]])
     assert np.array_equal(whole, cut)
 

@@ -147,6 +147,9 @@ def test_wrong_parameters_are_one_clear_error(stages: Any) -> None:
         TrainParameters(network="alexnet")
     with pytest.raises(ValidationError, match="Ti-O"):
         ValidationParameters(scheme="holdout")
+    for twice in ({"sizes": (20, 20)}, {"scheme": "holdout", "holdouts": ("Ti-O", "Ti-O")}):
+        with pytest.raises(ValidationError, match="count double"):
+            ValidationParameters(**twice)
     with pytest.raises(ValidationError, match="give a model"):
         EntryParameters(name="x", as_it_is=True)
     with pytest.raises(ValidationError, match="no column of numbers"):

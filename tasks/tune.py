@@ -154,9 +154,11 @@ def search_trials(
     Raises
     ------
     InputError
-        If a trial was measured by nothing that the search could compare, or the space names settings that there are
-        not.
+        If there are fewer folds than each trial is measured on, a trial's held-out rows do not have the metric, or the
+        space names settings that there are not.
     """
+    if len(plans) < tuning.measured:
+        raise InputError(f"there are {len(plans)} folds, not {tuning.measured}; measure trials on fewer")
     refs: dict[tuple[int, int], tuple[ArtifactRef, ...]] = {}
     measured = plans[: tuning.measured]
 

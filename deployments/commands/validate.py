@@ -145,6 +145,8 @@ def _entry(text: str, common: dict[str, Any], init: str | None, n_seeds: int) ->
     network, _, changes = text.partition("@")
     training: dict[str, Any] = {"network": network} | copy.deepcopy(common)
     of_trainer = {name for name in TrainingParameters().__dict__ if name not in TrainParameters.model_fields}
+    if network in BASELINE_NAMES:  # which no trainer trains: its settings are the estimator's
+        of_trainer = set()
     for change in _changes(changes):
         name, equals, value = (part.strip() for part in change.partition("="))
         if not equals:

@@ -41,6 +41,11 @@ def test_settings_go_where_they_belong() -> None:
     assert read.architecture == {"depth": 48, "skip": "stacked"}  # of the network
 
 
+def test_a_baselines_settings_are_its_estimators() -> None:
+    read = training("gradient_boosting@learning_rate=0.2,representation=magpie")
+    assert (read.settings, read.architecture, read.representation) == ({}, {"learning_rate": 0.2}, "magpie")
+
+
 @pytest.mark.parametrize(
     ("value", "read"),
     [

@@ -212,6 +212,9 @@ def test_other_errors_end_the_search(stages: Any) -> None:
         Bench(stages, SMALL.model_copy(update={"space": ("batch_size=0.5|2",)})).search()
     with pytest.raises(InputError, match="have no auc; measure by one of mae, rmse"):
         Bench(stages, SMALL.model_copy(update={"metric": "auc"})).search()
+    one = ValidationParameters(scheme="holdout", holdouts=("Li-O",))
+    with pytest.raises(InputError, match="there are 1 folds, not 2"):
+        Bench(stages, SMALL.model_copy(update={"validation": one, "measured": 2})).search()
 
 
 def test_a_baseline_has_one_rung(stages: Any) -> None:

@@ -38,10 +38,18 @@ def predicted_columns(model: ArtifactRef, parsed: ParsedFormulas) -> dict[str, N
     InputError
         If the model reads something that a formula does not tell.
     """
+    require_formulas(model)
     card = load_card(model)
-    if card.features not in FROM_FORMULA:
-        raise InputError(f"the model {model.key} predicts from {card.features}, not from a formula; give another one")
     return _predictions(model, card, parsed) | {"applicability": applicability_column(model, parsed)}
+
+
+def require_formulas(model: ArtifactRef) -> None:
+    """Raise an InputError for a model that reads something that a formula does not tell."""
+    features = load_card(model).features
+    if features not in FROM_FORMULA:
+        raise InputError(
+            f"the model {model.key} predicts from {features}, not from a formula; give a composition network"
+        )
 
 
 def _predictions(model: ArtifactRef, card: ModelCard, parsed: ParsedFormulas) -> dict[str, NDArray[np.float64]]:

@@ -25,7 +25,7 @@ from storage.scheme import check_same_scheme
 from storage.store import ArtifactStore, ArtifactWriter
 from tasks.inputs import as_model, as_phases, as_table
 from tasks.loading import load_card, load_hull
-from tasks.predicted_columns import predicted_columns
+from tasks.predicted_columns import predicted_columns, require_formulas
 
 
 @dataclass(frozen=True)
@@ -96,6 +96,7 @@ def _numbers(values: NDArray[np.generic]) -> pa.Array:
 def predict_table(root: str, model: str, table: str, allow_mixed: bool) -> AddedColumns:
     """Add what a model predicts, on the scale of the data that it learned from; see `predicted_columns`."""
     ref = as_model(root, model)
+    require_formulas(ref)
     rows, scheme = as_table(root, table)
     mixed = False
     if scheme is not None:

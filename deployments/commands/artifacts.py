@@ -18,6 +18,9 @@ from storage.store import ArtifactStore
 
 artifacts_app = typer.Typer(no_args_is_help=True, help="The artifact store: list, show, verify, explain, clean up.")
 
+_LOG_WIDTH = 120
+"""Columns of a listing that no terminal shows."""
+
 KeyArgument = Annotated[str, typer.Argument(help="Key, its beginning, or an artifact folder.")]
 
 
@@ -36,14 +39,20 @@ def ls(
 ) -> None:
     """List the artifacts, newest first."""
     rows = catalog.catalog(ArtifactStore(store_root(store)), kind)
-    table = Table("key", "stage", "created (UTC)", box=None)
+    table = Table(box=None)
+    table.add_column("key", no_wrap=True)  # half a key is of no use
+    for name in ("stage", "created (UTC)"):
+        table.add_column(name)
     table.add_column("rows", justify="right")
     table.add_column("size", justify="right")
     for row in rows:
         created = row.created.strftime("%Y-%m-%d %H:%M:%S") if row.created else ""
         count = "" if row.rows is None else f"{row.rows:,}"
         table.add_row(row.key, row.stage, created, count, _size(row.bytes))
-    console.print(table if rows else "the store is empty; `elemscreen demo` fills it")
+    if not rows:
+        console.print("the store is empty; `elemscreen demo` fills it")
+    else:  # a log is as wide as it has to be
+        console.print(table, width=None if console.is_terminal else max(console.width, _LOG_WIDTH))
 
 
 @artifacts_app.command("show")

@@ -26,6 +26,8 @@ from tasks.parameters import SourceParameters, TrainParameters
 from tasks.validation_parameters import EntryParameters, ValidationParameters
 
 _Texts = list[str] | None
+_NUMBERS_WIDTH = 70
+"""Columns that the numbers beside an entry's name take."""
 _NUMBER = re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+")
 
 EntriesOption = Annotated[
@@ -202,7 +204,9 @@ def say_comparison(ref: ArtifactRef) -> None:
             line["entry"], f"{line['n_train']:,}", f"{line['mae']:.4f}", interval, str(line["n_folds"]),
             str(line["n_seeds"]),
         )  # fmt: skip
-    console.print(table)
+    # a log is as wide as it has to be, so that names are whole
+    widest = max(len(line["entry"]) for line in summary["entries"]) + _NUMBERS_WIDTH
+    console.print(table, width=None if console.is_terminal else max(console.width, widest))
     for pair in summary["comparisons"]:
         better = pair["first"] if pair["difference"] < 0 else pair["second"]
         p = pair["p_adjusted"]

@@ -61,6 +61,16 @@ def killed_screens(lines: list[dict[str, Any]]) -> str:
     return table(("killed", "times", "same candidates, byte for byte", "parts that were done"), rows)
 
 
+def killed_folds(lines: list[dict[str, Any]]) -> str:
+    rows = []
+    for epochs in sorted({line["epochs"] for line in lines}):
+        mine = [line for line in lines if line["epochs"] == epochs]
+        before, after = ([line[name] for line in mine] for name in ("before", "after"))
+        rows.append((epochs, len(mine), len(mine), f"{min(before)} to {max(before)}", f"{min(after)} to {max(after)}"))
+    header = ("epochs of a fold", "workers killed", "same folds, byte for byte", "epochs before", "and after the kill")
+    return table(header, rows)
+
+
 def main(path: Path, note: str = "Written by `make soak`.") -> None:
     """Write the tables; the note tells where the lines come from, when not from one run."""
     lines = [json.loads(line) for line in path.read_text().splitlines()]
@@ -73,6 +83,7 @@ def main(path: Path, note: str = "Written by `make soak`.") -> None:
         ("fault schedules", "Databases under faults", schedules),
         ("kills of an ingest", "Killed ingests", kills),
         ("screen killed", "Killed screens", killed_screens),
+        ("fold killed", "Killed folds", killed_folds),
     )
     for proof, title, written in sections:
         found = [line for line in lines if line.get("proof") == proof]

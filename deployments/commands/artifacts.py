@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from deployments.commands.run import StoreOption, console
+from deployments.commands.run import StoreOption, console, print_table
 from flows.run import store_root
 from models.errors import InputError
 from storage import catalog
@@ -51,8 +51,8 @@ def ls(
         table.add_row(row.key, row.stage, created, count, _size(row.bytes))
     if not rows:
         console.print("the store is empty; `elemscreen demo` fills it")
-    else:  # a log is as wide as it has to be
-        console.print(table, width=None if console.is_terminal else max(console.width, _LOG_WIDTH))
+    else:
+        print_table(table, _LOG_WIDTH)
 
 
 @artifacts_app.command("show")

@@ -11,6 +11,7 @@ from typing import Annotated, Any, TypeVar
 import typer
 from pydantic import ValidationError
 from rich.console import Console
+from rich.table import Table
 from rich.text import Text
 
 from deployments.display import flow_display
@@ -42,6 +43,14 @@ OutOption = Annotated[
 MixedOption = Annotated[
     bool, typer.Option("--allow-mixed-scheme", help="Go on although the energies are of different schemes.")
 ]
+
+
+def print_table(table: Table, columns: int) -> None:
+    """Print a table; where no terminal shows it, at least so many columns wide, so that names and keys are whole."""
+    if console.is_terminal:
+        console.print(table)
+    else:  # rich cuts everything to the width of its console
+        Console(width=max(console.width, columns), file=console.file).print(table)
 
 
 def say_error(text: str) -> None:

@@ -13,7 +13,7 @@ import yaml
 from rich.table import Table
 
 from deployments.commands.ingest import parse_map
-from deployments.commands.run import ClusterOption, StoreOption, console, payload_path, run_flow
+from deployments.commands.run import ClusterOption, StoreOption, console, payload_path, print_table, run_flow
 from flows.cross_validate import CrossValidateParameters, cross_validate
 from models.errors import InputError
 from models.registry import BASELINE_NAMES
@@ -204,9 +204,7 @@ def say_comparison(ref: ArtifactRef) -> None:
             line["entry"], f"{line['n_train']:,}", f"{line['mae']:.4f}", interval, str(line["n_folds"]),
             str(line["n_seeds"]),
         )  # fmt: skip
-    # a log is as wide as it has to be, so that names are whole
-    widest = max(len(line["entry"]) for line in summary["entries"]) + _NUMBERS_WIDTH
-    console.print(table, width=None if console.is_terminal else max(console.width, widest))
+    print_table(table, max(len(line["entry"]) for line in summary["entries"]) + _NUMBERS_WIDTH)
     for pair in summary["comparisons"]:
         better = pair["first"] if pair["difference"] < 0 else pair["second"]
         p = pair["p_adjusted"]

@@ -239,7 +239,9 @@ def main() -> None:
     arguments = parser.parse_args()
     title, section = SECTIONS[arguments.section]
     text = section(Run(arguments))
-    command = f"`python -m benchmarks.accuracy {arguments.section}`"
+    given = {"--oqmd ROWS": arguments.oqmd, "--source MODEL": arguments.source}
+    options = "".join(f" {option}" for option, value in given.items() if value)
+    command = f"`python -m benchmarks.accuracy {arguments.section}{options}`"
     day = f"{dt.datetime.now(dt.UTC):%Y-%m-%d}, {machine()}"
     tables.write_section(title, f"{command}, {day}. {arguments.note}\n\n{text}")
 

@@ -117,8 +117,10 @@ class FlowDisplay:
             return
         self._lines[event["id"]] = step
         left = (event["total"] - event["done"]) / rate if rate else 0.0
+        # what the work says of itself, such as its error, tells more than a rate
+        said = event["message"] or f"{rate:,.0f}/s"
         self.console.print(
-            f"  {event['label']}: {event['done']:,} of {event['total']:,} {event['unit']}, {rate:,.0f}/s, "
+            f"  {event['label']}: {event['done']:,} of {event['total']:,} {event['unit']}, {said}, "
             f"{timedelta(seconds=round(left))} left",
             highlight=False,
             soft_wrap=True,

@@ -38,20 +38,25 @@ class IngestParameters(FlowParameters):
     )
 
 
-class TrainFlowParameters(FlowParameters):
-    """Parameters of the flow `train`."""
+class LearnFlowParameters(FlowParameters):
+    """The rows that the flows of learning start from."""
 
-    data: str = Field("starter", description="formation energies: `starter`, a file, an artifact folder or a key")
-    energies: SourceParameters = Field(
-        default_factory=SourceParameters, description="how to read `data` where it is a file"
+    data: str = Field("starter", description="rows: `starter`, a file, an artifact folder or a key")
+    energies: SourceParameters = Field(default_factory=SourceParameters, description="how to read `data`, if a file")
+    cleaning: CleanParameters = Field(
+        default_factory=CleanParameters, description="of formation energies that are learnt by ElemNet's rules"
     )
-    cleaning: CleanParameters = Field(default_factory=CleanParameters)
     examples: ExampleParameters | None = Field(
         None, description="other labels, or formation energies without ElemNet's rules; empty: by those rules"
     )
+    attributes: str | None = Field(None, description="structural attributes: artifact folder or key")
+
+
+class TrainFlowParameters(LearnFlowParameters):
+    """Parameters of the flow `train`."""
+
     training: TrainParameters = Field(default_factory=TrainParameters)
     init: str | None = Field(None, description="a model to start from: artifact folder or key")
-    attributes: str | None = Field(None, description="structural attributes: artifact folder or key")
 
 
 class ScreenFlowParameters(FlowParameters):

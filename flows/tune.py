@@ -5,29 +5,19 @@ from __future__ import annotations
 from prefect import flow
 from pydantic import Field
 
-from flows.parameters import FlowParameters
+from flows.parameters import LearnFlowParameters
 from flows.run import on_cluster, store_root
 from storage.artifact import ArtifactRef
-from tasks.examples import ExampleParameters
 from tasks.fold import plan_folds
 from tasks.inputs import resolve_attributes, resolve_rows
-from tasks.parameters import CleanParameters, SourceParameters, TrainParameters
+from tasks.parameters import TrainParameters
 from tasks.tune import run_trials, summarise_trials
 from tasks.tune_parameters import TuneParameters
 
 
-class TuneFlowParameters(FlowParameters):
+class TuneFlowParameters(LearnFlowParameters):
     """Parameters of the flow `tune`."""
 
-    data: str = Field("starter", description="rows: `starter`, a file, an artifact folder or a key")
-    energies: SourceParameters = Field(default_factory=SourceParameters, description="how to read `data`, if a file")
-    cleaning: CleanParameters = Field(
-        default_factory=CleanParameters, description="of formation energies that are learnt by ElemNet's rules"
-    )
-    examples: ExampleParameters | None = Field(
-        None, description="other labels, or formation energies without ElemNet's rules; empty: by those rules"
-    )
-    attributes: str | None = Field(None, description="structural attributes: artifact folder or key")
     training: TrainParameters = Field(
         default_factory=lambda: TrainParameters(threads=1), description="what all trials have in common"
     )

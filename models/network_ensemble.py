@@ -23,6 +23,7 @@ from models.training_state import load_arrays
 from models.uncertainty import combine
 
 BATCH_ROWS = 1024
+_LEAST_PROBABILITY = 1e-12
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,11 @@ class Prediction:
 
     mean: NDArray[np.float64]
     std: NDArray[np.float64] | None
+
+    @property
+    def log_probabilities(self) -> NDArray[np.float64]:
+        """Logarithms (n, c) of class probabilities, which a temperature divides (`models.uncertainty.tempered`)."""
+        return np.log(np.maximum(self.mean, _LEAST_PROBABILITY))
 
 
 class NetworkEnsemble:

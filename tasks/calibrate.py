@@ -11,6 +11,7 @@ from models.hull import PhaseHull
 from models.stability import fit_probability, residual_summary
 from storage.artifact import ArtifactRef, ArtifactRequest
 from storage.store import ArtifactStore, ArtifactWriter
+from tasks.examples import load_examples
 from tasks.loading import input_of, load_hull, load_predictor, reference_correction
 from tasks.stage import build, stage
 
@@ -42,16 +43,16 @@ def _write(writer: ArtifactWriter, store: ArtifactStore, network: ArtifactRef, p
     if features is None:
         result = {"probability": {"method": "none", "reason": "the network's training data is not in this store"}}
     else:
-        table = store.read_table(features)
-        table = table.filter(np.array(table.column("split").to_pylist()) == "calibration")
-        writer.count("rows", table.num_rows)
-    if features is not None and table.num_rows == 0:
+        examples = load_examples(features, "element_fraction")
+        held = np.flatnonzero(examples.split == "calibration")
+        writer.count("rows", len(held))
+    if features is not None and len(held) == 0:
         result = {"probability": {"method": "none", "reason": "no calibration rows; raise calibration_fraction"}}
     elif features is not None:
-        fractions = parse_many(table.column("formula").to_pylist()).fractions
-        truth = table.column("formation_energy_per_atom").to_numpy() - fractions @ reference_correction(store, phases)
+        fractions = parse_many([examples.formula[row] for row in held]).fractions
+        truth = examples.y[held, 0] - fractions @ reference_correction(store, phases)
         prediction = load_predictor(network, phases).predict(fractions.astype(np.float32))[0].astype(np.float64)
-        hull = _without_systems(store, phases, set(table.column("chemsys").to_pylist()))
+        hull = _without_systems(store, phases, set(examples.chemsys[held].tolist()))
         result = {
             "probability": fit_probability(
                 hull.decomposition_energy(fractions, prediction), hull.decomposition_energy(fractions, truth)

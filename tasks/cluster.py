@@ -33,7 +33,7 @@ from prefect_dask.client import PrefectDaskClient
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from models.errors import InputError
-from tasks.device import BLOCK_SIZES, screening_device
+from tasks.device import BLOCK_SIZES, worker_device
 from tasks.progress import TOPIC, publish
 
 _SCHEMES = ("tcp://", "tls://", "ucx://", "ws://", "wss://")
@@ -223,7 +223,7 @@ def local_cluster(
 
 def usual_block_size(spec: str) -> int:
     """Return the compositions per screening task that suit the workers of a profile, see `load_profile`."""
-    return BLOCK_SIZES[screening_device(load_profile(spec).environment)]
+    return BLOCK_SIZES[worker_device(load_profile(spec).environment)]
 
 
 def profile_names(folder: Path | None = None) -> list[str]:

@@ -1,4 +1,4 @@
-"""What a worker computes a screen with: the cores of its processor or, where its profile says so, a GPU."""
+"""What a worker computes with: the cores of its processor or, where its profile says so, a GPU."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ BLOCK_SIZES: Final = {"cpu": 2_500_000, "cuda": 50_000_000}
 """Compositions of a screening task: a minute of a core; of a GPU, not timed yet, seconds. No part of the result."""
 
 
-def screening_device(environment: dict[str, str] | None = None) -> str:
+def worker_device(environment: dict[str, str] | None = None) -> str:
     """Return ``cpu`` or ``cuda``, as an environment says; by default this process's.
 
     Raises
@@ -35,11 +35,11 @@ def screening_device(environment: dict[str, str] | None = None) -> str:
 
 def sieve_kind() -> str | None:
     """Return the fastest reduced arithmetic of this worker; None: fp32 is as fast as any."""
-    return best_sieve() if screening_device() == "cpu" else FP16
+    return best_sieve() if worker_device() == "cpu" else FP16
 
 
 @lru_cache(maxsize=2)
 def load_arithmetic(model: ArtifactRef, phases: ArtifactRef | None = None) -> Predictor | DevicePredictor:
     """Return a composition network ready to screen with; see `tasks.loading.load_predictor`."""
-    predictor, device = load_predictor(model, phases), screening_device()
+    predictor, device = load_predictor(model, phases), worker_device()
     return predictor if device == "cpu" else DevicePredictor(predictor, device)

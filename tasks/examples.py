@@ -13,11 +13,9 @@ from pydantic import Field, field_validator
 
 from models.errors import InputError
 from models.examples import examples_table
-from models.features import element_fractions
 from models.representation import FROM_STRUCTURE, represent
 from storage.artifact import ArtifactRef, ArtifactRequest
 from storage.schemas import SCHEMAS
-from storage.scheme import EnergyScheme
 from storage.store import ArtifactStore, ArtifactWriter
 from tasks.attributes import attribute_columns
 from tasks.parameters import Parameters
@@ -96,7 +94,7 @@ class Examples:
     ----------
     row
         Place of each of n rows in the artifact's table, (n,), ascending.
-    material_id, formula, chemsys
+    formula, chemsys
         Of each row.
     split
         ``train``, ``calibration`` or ``validation``, (n,).
@@ -110,12 +108,9 @@ class Examples:
         Names of the labels and their units.
     is_classes
         Whether the labels are 0 and 1 of two classes.
-    scheme
-        Energy scheme of the rows.
     """
 
     row: NDArray[np.int64]
-    material_id: list[str]
     formula: list[str]
     chemsys: NDArray[np.str_]
     split: NDArray[np.str_]
@@ -125,7 +120,6 @@ class Examples:
     targets: tuple[str, ...]
     units: tuple[str, ...]
     is_classes: bool
-    scheme: EnergyScheme | None
 
     def __len__(self) -> int:
         return len(self.formula)
@@ -181,11 +175,12 @@ def load_examples(rows: ArtifactRef, representation: str, attributes: ArtifactRe
         numbers, structural = _with_structures(store, table, attributes)
         table, y = table.take(pa.array(numbers)), y[numbers]
     formulas = table.column("formula").to_pylist()
+    fractions = represent(formulas, "element_fraction")
+    x = fractions if representation == "element_fraction" else represent(formulas, representation, structural)
     units = tuple("1" if is_classes else SCHEMAS["compounds"].unit(name) for name in targets)
     return Examples(
-        numbers, table.column("material_id").to_pylist(), formulas, _texts(table, "chemsys"), _texts(table, "split"),
-        represent(formulas, representation, structural), np.array(y, dtype=np.float64),
-        element_fractions(formulas).astype(np.float32), targets, units, is_classes, manifest.energy_scheme,
+        numbers, formulas, _texts(table, "chemsys"), _texts(table, "split"), x, np.array(y, dtype=np.float64),
+        fractions, targets, units, is_classes,
     )  # fmt: skip
 
 

@@ -69,16 +69,15 @@ def read_rows(store: ArtifactStore, ref: ArtifactRef, parameters: ExplainParamet
         raise InputError(f"the table {ref.key} has no column 'formula'; give phases, features or compounds")
     order = [column for column in ("formula", _ENERGY, "material_id") if column in frame]
     frame = frame.sort_values(order, kind="stable").drop_duplicates("formula")
-    readable = parse_many(frame["formula"]).valid
-    frame = frame[readable]
+    parsed = parse_many(frame["formula"])
+    frame, parsed = frame[parsed.valid], parsed.select(parsed.valid)
     n_table = len(frame)
     if n_table == 0:
         raise InputError(f"the table {ref.key} has no composition of the 86 elements; give another")
     if n_table > parameters.max_rows:
-        drawn = np.random.default_rng(parameters.seed).choice(n_table, parameters.max_rows, replace=False)
-        frame = frame.iloc[np.sort(drawn)]
-    frame = frame.reset_index(drop=True)
-    return Rows(frame, parse_many(frame["formula"]), n_table)
+        drawn = np.sort(np.random.default_rng(parameters.seed).choice(n_table, parameters.max_rows, replace=False))
+        frame, parsed = frame.iloc[drawn], parsed.select(drawn)
+    return Rows(frame.reset_index(drop=True), parsed, n_table)
 
 
 def labels_of(text: str, rows: Rows) -> Labels:

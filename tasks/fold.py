@@ -10,7 +10,6 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from models.baselines import fit_baseline
 from models.cleaning import system_draw
 from models.elements import ELEMENTS
 from models.errors import InputError
@@ -28,7 +27,6 @@ from models.metrics import per_element_errors
 from models.network_ensemble import NetworkEnsemble, Prediction
 from models.registry import BASELINE_NAMES
 from models.relabel import decomposition_labels
-from models.representation import FROM_STRUCTURE
 from models.transfer import compare_elements
 from models.uncertainty import MIN_CALIBRATION_ROWS, CalibratedUncertainty, fit_uncertainty, uncertainty_report
 from storage.artifact import ArtifactRef, ArtifactRequest
@@ -36,7 +34,7 @@ from storage.model_files import read_model
 from storage.store import ArtifactStore, ArtifactWriter
 from tasks.checkpoint import learning_curve
 from tasks.examples import ENERGY, Examples, load_examples
-from tasks.learning import described_settings, learn, load_source
+from tasks.learning import described_settings, learn, learning_inputs, load_source
 from tasks.loading import load_card, load_ensemble
 from tasks.parameters import TrainParameters
 from tasks.stage import build, stage
@@ -80,8 +78,8 @@ def folds_of(rows: ArtifactRef, validation: ValidationParameters) -> list[Fold]:
         parts = [np.flatnonzero(np.isin(split, names)) for names in (("train",), ("validation",))]
         return [Fold("validation", parts[0], parts[1])]
     used = np.flatnonzero((split != "validation") | validation.include_validation)
-    formulas = [table.column("formula")[int(row)].as_py() for row in used]
-    found = _of_scheme(formulas, [table.column("chemsys")[int(row)].as_py() for row in used], validation)
+    table = table.take(pa.array(used))
+    found = _of_scheme(table.column("formula").to_pylist(), table.column("chemsys").to_pylist(), validation)
     return [Fold(fold.name, used[fold.train], used[fold.test]) for fold in found]
 
 
@@ -133,11 +131,7 @@ def run_fold(
     ArtifactRef
         A `fold`: a table of predictions, ``fold.json`` with the metrics, for networks their learning curves.
     """
-    inputs = {"rows": rows}
-    if init is not None:
-        inputs["init"] = init
-    if training.representation in FROM_STRUCTURE and attributes is not None:
-        inputs["attributes"] = attributes
+    inputs = learning_inputs({"rows": rows}, training.representation, init, attributes)
     described = {"representation": training.representation} if as_it_is else described_settings(training)
     store = ArtifactStore(root)
     request = ArtifactRequest(
@@ -173,6 +167,8 @@ def _write(
         examples = _relabelled(examples, fold, train, held)
     result: dict[str, Any] = {"fold": plan.name, "n_train": len(train), "n_held": len(held), "n_test": len(fold.test)}
     if training.network in BASELINE_NAMES and not as_it_is:
+        from models.baselines import fit_baseline  # scikit-learn takes a third of a second to import
+
         task = "classification" if examples.is_classes else "regression"
         fitted = fit_baseline(
             training.network, examples.x[train], examples.labels(train), task=task, seed=training.seed,

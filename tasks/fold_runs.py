@@ -8,7 +8,6 @@ from typing import Any
 from prefect.futures import PrefectFuture
 
 from storage.artifact import ArtifactRef
-from storage.store import ArtifactStore
 from tasks.cross_validation import FoldRun
 from tasks.fold import FoldPlan, run_fold
 from tasks.inputs import as_model
@@ -24,7 +23,7 @@ def run_entries(
     plans: Sequence[FoldPlan],
     validation: ValidationParameters,
     entries: Sequence[EntryParameters],
-    attributes: str | None = None,
+    attributes: ArtifactRef | None = None,
     window: int = 64,
 ) -> list[FoldRun]:
     """Run every entry with every seed on every fold.
@@ -37,7 +36,6 @@ def run_entries(
     list of FoldRun
         In the order of entries, seeds and folds, whatever ran first.
     """
-    structural = None if attributes is None else ArtifactStore(root).resolve(attributes)
     models = {entry.name: None if entry.init is None else as_model(root, entry.init) for entry in entries}
     work: list[tuple[EntryParameters, TrainParameters, FoldPlan]] = [
         (entry, training, plan) for entry in entries for training in entry.seeds() for plan in plans
@@ -47,7 +45,7 @@ def run_entries(
         entry, training, plan = item
         with placed(training.threads):
             return run_fold.submit(
-                root, rows, plan, validation, training, models[entry.name], entry.as_it_is, structural
+                root, rows, plan, validation, training, models[entry.name], entry.as_it_is, attributes
             )
 
     refs = run_in_window(submit, work, window, "folds", lambda item: 1, "folds")

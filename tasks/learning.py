@@ -10,13 +10,15 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from models.architectures import architecture
 from models.errors import InputError
 from models.losses import outputs_per_target
 from models.network_ensemble import NetworkEnsemble
 from models.registry import NETWORKS, build
-from models.training import TrainedNetwork, train_network
+from models.representation import FROM_STRUCTURE
+from models.training import OnEpoch, TrainedNetwork, train_network
 from models.training_parameters import TrainingParameters
 from models.training_rows import Normalisation
 from models.training_together import can_train_together, train_together
@@ -24,7 +26,7 @@ from models.transfer import initial_weights, rate_factors
 from storage.artifact import ArtifactRef
 from storage.model_files import read_model
 from tasks.checkpoint import Checkpoint, Interval
-from tasks.device import screening_device
+from tasks.device import worker_device
 from tasks.examples import Examples
 from tasks.parameters import TrainParameters
 from tasks.progress import Progress
@@ -105,6 +107,21 @@ def described_settings(parameters: TrainParameters) -> dict[str, Any]:
     return described | {name: value for name, value in optional.items() if value}
 
 
+def learning_inputs(
+    rows: dict[str, ArtifactRef],
+    representation: str,
+    init: ArtifactRef | None = None,
+    attributes: ArtifactRef | None = None,
+) -> dict[str, ArtifactRef]:
+    """Return the artifacts that a training reads, by role; structural attributes only where they are read."""
+    inputs = dict(rows)
+    if init is not None:
+        inputs["init"] = init
+    if attributes is not None and representation in FROM_STRUCTURE:
+        inputs["attributes"] = attributes
+    return inputs
+
+
 def load_source(model: ArtifactRef, parameters: TrainParameters) -> Source:
     """Return the model to start from.
 
@@ -169,114 +186,104 @@ def learn(
         raise InputError(f"the labels are {kind}")
     n_outputs = 2 if examples.is_classes else examples.y.shape[1] * outputs_per_target(settings.loss)
     described = architecture(parameters.network, examples.x.shape[1], n_outputs, parameters.architecture)
+    work = _Work(examples, train, held, settings, described, parameters, folder, source, label)
     if source is None and trains_together(described, settings, parameters.members):
-        trained = _train_together(examples, train, held, settings, described, parameters, folder, label)
+        trained = _train_together(work)
     else:
-        trained = [
-            _train_member(number, examples, train, held, settings, described, parameters, folder, source, label)
-            for number in range(parameters.members)
-        ]
+        trained = [_train_member(work, number) for number in range(parameters.members)]
     return Learned(
         described, trained[0].normalisation, [one.state for one in trained], [one.history for one in trained]
     )
 
 
-def _train_member(
-    number: int,
-    examples: Examples,
-    train: Rows,
-    held: Rows,
-    settings: TrainingParameters,
-    described: Mapping[str, Any],
-    parameters: TrainParameters,
-    folder: Path,
-    source: Source | None,
-    label: str,
-) -> TrainedNetwork:
-    checkpoint = Checkpoint(folder, _checkpoint_name(number))
-    start = _start(number, described, parameters, source, examples)
+@dataclass(frozen=True)
+class _Work:
+    """What is trained, on which rows, and where its checkpoints are."""
+
+    examples: Examples
+    train: Rows
+    held: Rows
+    settings: TrainingParameters
+    described: Mapping[str, Any]
+    parameters: TrainParameters
+    folder: Path
+    source: Source | None
+    label: str
+
+    @property
+    def rows(self) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any], NDArray[Any]]:
+        """Inputs and labels of the rows that are learnt from, and of those that are kept back."""
+        given = self.examples
+        return given.x[self.train], given.labels(self.train), given.x[self.held], given.labels(self.held)
+
+    @property
+    def unit(self) -> str:
+        """Unit of the errors that are shown; empty for classes."""
+        if self.examples.is_classes:
+            return ""
+        return self.examples.units[0] if self.examples.y.shape[1] == 1 else "(normalised)"
+
+    def build(self) -> nn.Module:
+        """Build the network, from torch's generator."""
+        return build(self.described)
+
+    def member(self, number: int) -> TrainingParameters:
+        """Return the settings of a member."""
+        return replace(self.settings, seed=self.settings.seed + number)
+
+    def checkpoint(self, number: int, interval: Interval | None = None) -> Checkpoint:
+        """Return the checkpoint of a member."""
+        return Checkpoint(self.folder, f"member-{number:03d}", interval)
+
+    def watch(self, number: int, checkpoint: Checkpoint) -> OnEpoch:
+        """Show a member's epochs, and save it now and then."""
+        shown = f"train {self.label or self.parameters.network}" + (f" {number + 1}" if number else "")
+        # many folds would fill a log
+        progress = Progress(shown, self.settings.epochs, "epochs", is_whole=not self.label)
+        return checkpoint.watch(progress, self.unit)
+
+
+def _train_member(work: _Work, number: int) -> TrainedNetwork:
+    checkpoint = work.checkpoint(number)
     return train_network(
-        examples.x[train],
-        examples.labels(train),
-        examples.x[held],
-        examples.labels(held),
-        _member_settings(settings, number),
-        build=lambda: build(described),
+        *work.rows,
+        work.member(number),
+        build=work.build,
         resume=checkpoint.load(),
-        on_epoch=checkpoint.watch(_progress(number, settings, parameters, label), _unit(examples)),
-        device=screening_device(),
-        **start,
+        on_epoch=work.watch(number, checkpoint),
+        device=worker_device(),
+        **_start(work, number),
     )
 
 
 def trains_together(described: Mapping[str, Any], settings: TrainingParameters, members: int) -> bool:
     """Return whether an ensemble is trained in one batched pass: on a GPU, which one network at a time leaves idle."""
-    return members > 1 and screening_device() == "cuda" and can_train_together(described, settings)
+    return members > 1 and worker_device() == "cuda" and can_train_together(described, settings)
 
 
-def _train_together(
-    examples: Examples,
-    train: Rows,
-    held: Rows,
-    settings: TrainingParameters,
-    described: Mapping[str, Any],
-    parameters: TrainParameters,
-    folder: Path,
-    label: str,
-) -> list[TrainedNetwork]:
-    numbers, interval = range(parameters.members), Interval()
-    checkpoints = [Checkpoint(folder, _checkpoint_name(number), interval) for number in numbers]
+def _train_together(work: _Work) -> list[TrainedNetwork]:
+    numbers, interval = range(work.parameters.members), Interval()
+    checkpoints = [work.checkpoint(number, interval) for number in numbers]
     return train_together(
-        examples.x[train],
-        examples.labels(train),
-        examples.x[held],
-        examples.labels(held),
-        [_member_settings(settings, number) for number in numbers],
-        build=lambda: build(described),
+        *work.rows,
+        [work.member(number) for number in numbers],
+        build=work.build,
         resume=[checkpoint.load() for checkpoint in checkpoints],
-        on_epoch=[
-            checkpoint.watch(_progress(number, settings, parameters, label), _unit(examples))
-            for number, checkpoint in enumerate(checkpoints)
-        ],
-        device=screening_device(),
+        on_epoch=[work.watch(number, checkpoint) for number, checkpoint in enumerate(checkpoints)],
+        device=worker_device(),
     )
 
 
-def _member_settings(settings: TrainingParameters, number: int) -> TrainingParameters:
-    return replace(settings, seed=settings.seed + number)
-
-
-def _checkpoint_name(number: int) -> str:
-    return f"member-{number:03d}"
-
-
-def _progress(number: int, settings: TrainingParameters, parameters: TrainParameters, label: str) -> Progress:
-    shown = f"train {label or parameters.network}" + (f" {number + 1}" if number else "")
-    return Progress(shown, settings.epochs, "epochs", is_whole=not label)  # many folds would fill a log
-
-
-def _unit(examples: Examples) -> str:
-    """Return the unit of the errors that are shown; empty for classes."""
-    if examples.is_classes:
-        return ""
-    return examples.units[0] if examples.y.shape[1] == 1 else "(normalised)"
-
-
-def _start(
-    number: int,
-    described: Mapping[str, Any],
-    parameters: TrainParameters,
-    source: Source | None,
-    examples: Examples,
-) -> dict[str, Any]:
+def _start(work: _Work, number: int) -> dict[str, Any]:
     """Return what a training that starts from another model hands to the trainer."""
+    source, examples = work.source, work.examples
     if source is None:
         return {}
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(parameters.seed + number)
-        network = build(described)
+        torch.manual_seed(work.parameters.seed + number)
+        network = work.build()
     weights, _ = initial_weights(network, source.members[number % len(source.members)], source.name)
-    rates = parameters.transfer
+    rates = work.parameters.transfer
     start: dict[str, Any] = {"initial": weights}
     if rates is not None:
         start["rate_factors"] = rate_factors(network, rates.frozen, rates.rate_decay)

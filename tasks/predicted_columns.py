@@ -11,7 +11,7 @@ from models.architectures import n_outputs
 from models.errors import InputError
 from models.formula import ParsedFormulas
 from models.representation import FROM_FORMULA, represent
-from models.uncertainty import CalibratedUncertainty
+from models.uncertainty import CalibratedUncertainty, tempered
 from storage.artifact import ArtifactRef
 from storage.model_files import ModelCard
 from tasks.applicability import applicability_column
@@ -29,7 +29,8 @@ def predicted_columns(model: ArtifactRef, parsed: ParsedFormulas) -> dict[str, N
     dict
         For one number ``prediction`` and ``prediction_std`` in its unit: where the model was calibrated, the root mean
         squared error that is to be expected, with ``prediction_low`` and ``prediction_high`` of the `LEVEL` interval;
-        else the members' standard deviation, NaN for one network. For classes ``probability``. For several targets
+        else the members' standard deviation, NaN for one network. For classes ``probability`` of class 1, where the
+        model was calibrated at its temperature. For several targets
         ``prediction_NAME`` of each. Always ``applicability``, from 0 (an element that was never seen) to 1: how well
         the training rows support the composition; NaN where the store no longer has them.
 
@@ -57,7 +58,8 @@ def _predictions(model: ArtifactRef, card: ModelCard, parsed: ParsedFormulas) ->
         return _one_number(model, card, parsed)
     said = load_ensemble(model).predict(represent(parsed.reduced, card.features))
     if card.targets[0].transform == "class":
-        return {"probability": said.mean[:, 1]}
+        temperature = (card.calibration or {}).get("temperature", 1.0)
+        return {"probability": tempered(said.log_probabilities, temperature)[:, 1]}
     return {f"prediction_{target.name}": said.mean[:, k] for k, target in enumerate(card.targets)}
 
 

@@ -12,16 +12,32 @@ from models.elements import ELEMENTS
 from models.errors import InputError
 from models.metrics import classification_metrics, per_element_errors, regression_metrics
 from models.network_ensemble import Prediction
-from models.representation import FROM_STRUCTURE
 from models.transfer import compare_elements
-from models.uncertainty import MIN_CALIBRATION_ROWS, CalibratedUncertainty, fit_uncertainty, uncertainty_report
+from models.uncertainty import (
+    MIN_CALIBRATION_ROWS,
+    CalibratedUncertainty,
+    expected_calibration_error,
+    fit_temperature,
+    fit_uncertainty,
+    tempered,
+    uncertainty_report,
+)
 from storage.artifact import ArtifactRef, ArtifactRequest
 from storage.model_files import ModelCard
 from storage.store import ArtifactStore, ArtifactWriter
 from tasks.checkpoint import learning_curve
 from tasks.examples import Examples, load_examples
 from tasks.featurize import FEATURE_VERSION
-from tasks.learning import Learned, Source, by_split, described_settings, learn, load_source, training_settings
+from tasks.learning import (
+    Learned,
+    Source,
+    by_split,
+    described_settings,
+    learn,
+    learning_inputs,
+    load_source,
+    training_settings,
+)  # fmt: skip
 from tasks.parameters import TrainParameters
 from tasks.stage import build, stage
 
@@ -57,11 +73,7 @@ def train_network(
         Structural attributes, for representations that need them.
     """
     store = ArtifactStore(root)
-    inputs = {"features": rows}
-    if init is not None:
-        inputs["init"] = init
-    if parameters.representation in FROM_STRUCTURE and attributes is not None:
-        inputs["attributes"] = attributes
+    inputs = learning_inputs({"features": rows}, parameters.representation, init, attributes)
     request = ArtifactRequest(
         "model",
         "tasks.train",
@@ -157,9 +169,14 @@ def measure(examples: Examples, rows: NDArray[np.int64], said: Prediction) -> di
 
 
 def _calibration(examples: Examples, rows: NDArray[np.int64], said: Prediction) -> dict[str, Any] | None:
-    """Fit the predictive distribution on the calibration rows, from which no weight was learned."""
-    if examples.is_classes or len(examples.targets) != 1 or len(rows) < MIN_CALIBRATION_ROWS:
+    """Fit the predictive distribution on the calibration rows, from which no weight was learned.
+
+    Of numbers a whole distribution, of classes a temperature.
+    """
+    if len(examples.targets) != 1 or len(rows) < MIN_CALIBRATION_ROWS:
         return None
+    if examples.is_classes:
+        return {"temperature": fit_temperature(said.log_probabilities, examples.labels(rows))}
     return {"uncertainty": fit_uncertainty(said.mean[:, 0] - examples.y[rows, 0], raw_std(said))}
 
 
@@ -180,15 +197,27 @@ def _write_reports(
         report = compare_elements(source.training_rows, examples.fractions[rows["train"]], ELEMENTS)
         writer.write_json("transfer.json", {"init": source.name} | report.to_dict())
     measured = "validation" if len(rows["validation"]) else "calibration"
-    if measured not in predictions or examples.is_classes or len(examples.targets) != 1:
+    if measured not in predictions or len(examples.targets) != 1:
         return
     part, said = rows[measured], predictions[measured]
+    if examples.is_classes:
+        if card.calibration is not None and measured == "validation":
+            writer.write_json("probabilities.json", _probabilities(examples.labels(part), card.calibration, said))
+        return
     truth, mean = examples.y[part, 0], said.mean[:, 0]
     errors = per_element_errors(examples.fractions[part], truth, mean)
     writer.write_json("errors_by_element.json", errors.to_dict("records"))
     if card.calibration is not None and measured == "validation":
         calibrated = CalibratedUncertainty.from_dict(card.calibration["uncertainty"])
         writer.write_json("uncertainty.json", uncertainty_report(truth, mean, raw_std(said), calibrated))
+
+
+def _probabilities(labels: NDArray[Any], calibration: dict[str, Any], said: Prediction) -> dict[str, Any]:
+    """Return how far stated probabilities of class 1 are from what came true, before and after the calibration."""
+    after = tempered(said.log_probabilities, calibration["temperature"])
+    stated = {"raw": said.mean, "calibrated": after}
+    errors = {name: expected_calibration_error(probability[:, 1], labels) for name, probability in stated.items()}
+    return {"n": len(labels), "expected_calibration_error": errors} | calibration
 
 
 def training_rows(x: NDArray[np.float32]) -> dict[str, int]:

@@ -23,7 +23,7 @@ from storage.artifact import ArtifactRef, ArtifactRequest
 from storage.store import ArtifactStore, ArtifactWriter
 from tasks import fold
 from tasks.fold import FoldPlan, run_fold
-from tasks.learning import described_settings
+from tasks.learning import described_settings, learning_inputs
 from tasks.parameters import TrainParameters
 from tasks.placement import placed
 from tasks.stage import build, stage
@@ -89,7 +89,7 @@ def run_trial(
         A `fold`; where the training diverges a `diverged`, which says so in ``diverged.json``.
     """
     store = ArtifactStore(root)
-    inputs = {"rows": rows} if attributes is None else {"rows": rows, "attributes": attributes}
+    inputs = learning_inputs({"rows": rows}, training.representation, attributes=attributes)
     described = {"fold": plan.name, "size": plan.size, "training": described_settings(training)}
     request = ArtifactRequest(
         "diverged",

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from models.element_similarity import element_groups
 from models.elements import ELEMENTS
 from tasks.reporting import figures_diagram, figures_explain, figures_probe, wording
+from tasks.reporting.templating import FOLDER, environment
 
-_FOLDER = Path(__file__).parent / "templates"
 _ELEMENT_WARNING = 0.2
 """A network that gives an element more than this (eV/atom) is warned of: the hull has it at 0."""
 
@@ -45,37 +42,15 @@ class ExplanationData:
     origins: Sequence[Mapping[str, Any]] = ()
 
 
-@cache
-def _environment() -> Environment:
-    environment = Environment(
-        loader=FileSystemLoader(_FOLDER),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.filters.update(
-        count=wording.count,
-        decimal=wording.decimal,
-        percent=wording.percent,
-        formula=wording.formula_html,
-        value=wording.plain_value,
-        plural=wording.plural,
-        words=wording.label,
-    )
-    return environment
-
-
 def render_explanation(data: ExplanationData) -> str:
     """Render the page as HTML that needs nothing but itself: the same bytes for the same data."""
     result = data.result
     return (
-        _environment()
+        environment()
         .get_template("explanation.html")
         .render(
             r=result,
-            css=Markup((_FOLDER / "report.css").read_text(encoding="utf-8")),
+            css=Markup((FOLDER / "report.css").read_text(encoding="utf-8")),
             layer_title=figures_explain.layer_title,
             mapped=_agreement_at(result, result["map_layer"]),
             tiles=_tiles(result),

@@ -4,49 +4,19 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from functools import cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from tasks.reporting import figures, summary, tables, wording
 from tasks.reporting.data import ReportData, has_rows
-
-_FOLDER = Path(__file__).parent / "templates"
-
+from tasks.reporting.templating import FOLDER, environment
 
 FIGURES = (
     "learning_curve", "parity", "residuals", "reliability", "waterfall", "decomposition", "arity", "elements", "moduli",
     "chi_shear", "chi_best",
 )  # fmt: skip
-
-
-@cache
-def _environment() -> Environment:
-    environment = Environment(
-        loader=FileSystemLoader(_FOLDER),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.filters.update(
-        count=wording.count,
-        decimal=wording.decimal,
-        significant=wording.significant,
-        percent=wording.percent,
-        threshold=wording.threshold,
-        wavelength=wording.wavelength,
-        formula=wording.formula_html,
-        value=wording.plain_value,
-        plural=wording.plural,
-        words=wording.label,
-    )
-    return environment
 
 
 def render_report(data: ReportData) -> str:
@@ -62,14 +32,14 @@ def render_report(data: ReportData) -> str:
     str
         A complete HTML document.
     """
-    script = (_FOLDER / "sort.js").read_text(encoding="utf-8")
+    script = (FOLDER / "sort.js").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     return (
-        _environment()
+        environment()
         .get_template("template.html")
         .render(
             data=data,
-            css=Markup((_FOLDER / "report.css").read_text(encoding="utf-8")),
+            css=Markup((FOLDER / "report.css").read_text(encoding="utf-8")),
             script=Markup(script),
             script_digest=digest,
             flag_labels=wording.FLAG_LABELS,

@@ -38,6 +38,11 @@ def test_the_first_rate_is_that_since_the_start() -> None:
     assert line == "  screen: 250 of 1,000 compositions, 25/s, 0:00:30 left"
 
 
+def test_what_the_work_says_of_itself_goes_before_its_rate() -> None:
+    (line,) = shown([progress(250, elapsed=10.0) | {"message": "MAE 0.05 eV/atom"}])
+    assert line == "  screen: 250 of 1,000 compositions, MAE 0.05 eV/atom, 0:00:30 left"
+
+
 def test_a_terminal_has_bars_and_single_tasks_have_no_lines() -> None:
     assert shown([progress(done) for done in (100, 500)], terminal=True) == []
     assert shown([progress(done, is_whole=False) for done in (100, 500)]) == []

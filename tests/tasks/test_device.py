@@ -14,7 +14,7 @@ from models.predictor import Predictor
 from models.sieve import best_sieve
 from tasks import device
 from tasks.cluster import load_profile, usual_block_size
-from tasks.device import DEVICE, load_arithmetic, screening_device, sieve_kind
+from tasks.device import DEVICE, load_arithmetic, sieve_kind, worker_device
 from tasks.screen import screen_block
 from tasks.spaces import Block
 
@@ -28,7 +28,7 @@ def nothing_loaded() -> Any:
 
 def test_cores_are_the_default(monkeypatch: pytest.MonkeyPatch, stages: Any) -> None:
     monkeypatch.delenv(DEVICE, raising=False)
-    assert screening_device() == "cpu"
+    assert worker_device() == "cpu"
     assert sieve_kind() == best_sieve()
     assert isinstance(load_arithmetic(stages.network, stages.phases), Predictor)
 
@@ -36,7 +36,7 @@ def test_cores_are_the_default(monkeypatch: pytest.MonkeyPatch, stages: Any) -> 
 def test_another_device_is_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(DEVICE, "tpu")
     with pytest.raises(InputError, match="ELEMSCREEN_DEVICE is 'tpu': set it to cpu or cuda"):
-        screening_device()
+        worker_device()
 
 
 def test_blocks_are_larger_on_gpus(tmp_path: Path) -> None:

@@ -18,9 +18,12 @@ from models.features import element_fractions
 from storage.artifact import ArtifactRef, ArtifactRequest
 from storage.store import ArtifactStore
 from tasks.attributes import FeaturizeParameters, featurize_attributes
-from tasks.examples import ENERGY, ExampleParameters, choose_examples, load_examples
+from tasks.calibrate import calibrate
+from tasks.examples import ENERGY, ExampleParameters, Examples, choose_examples, load_examples
 from tasks.ingest import ingest
-from tasks.parameters import SourceParameters
+from tasks.loading import load_predictor
+from tasks.parameters import SourceParameters, TrainParameters
+from tasks.train import train_network
 
 BOTH = ("band_gap", "volume_per_atom")
 
@@ -40,13 +43,19 @@ def compounds(stages: Any, tmp_path_factory: pytest.TempPathFactory) -> Artifact
     return stages.run(ingest, SourceParameters(source=f"file:{file}", database="tiny"))
 
 
+def ids(stages: Any, ref: ArtifactRef, examples: Examples) -> list[str]:
+    """Return the identifiers of the artifact's rows that the examples say they are."""
+    names = stages.store.read_table(ref).column("material_id").to_pylist()
+    return [names[row] for row in examples.row]
+
+
 def test_labels_of_several_columns(stages: Any, compounds: ArtifactRef) -> None:
     ref = stages.run(choose_examples, compounds, ExampleParameters(targets=BOTH))
     assert stages.counts(ref).items() >= {"rows": 6, "rejected": 2, "merged": 1, "kept": 3}.items()
     examples = load_examples(ref, "element_fraction")
     assert (examples.targets, examples.units, examples.is_classes) == (BOTH, ("eV", "A^3/atom"), False)
     assert examples.formula == ["NaCl", "Li2O", "MgO"]
-    assert examples.material_id == ["a", "c", "d"]
+    assert ids(stages, ref, examples) == ["a", "c", "d"]
     assert examples.chemsys.tolist() == ["Cl-Na", "Li-O", "Mg-O"]
     np.testing.assert_array_equal(examples.y, [[5.0, 22.5], [np.nan, 8.5], [7.0, np.nan]])
     np.testing.assert_array_equal(examples.labels(np.array([1, 0])), [[np.nan, 8.5], [5.0, 22.5]])
@@ -83,7 +92,7 @@ def test_splits_are_by_system_and_by_seed(stages: Any) -> None:
     assert held
     assert {name for name, split in zip(examples.chemsys, examples.split, strict=True) if split == "validation"} == held
     assert set(examples.split) == {"train", "calibration", "validation"}
-    assert examples.scheme == stages.store.manifest(stages.energies).energy_scheme
+    assert stages.store.manifest(ref).energy_scheme == stages.store.manifest(stages.energies).energy_scheme
 
 
 def test_features_are_examples_of_formation_energies(stages: Any) -> None:
@@ -120,7 +129,7 @@ def test_structures_are_found_by_their_name(stages: Any, compounds: ArtifactRef,
     attributes = attributes_of(Path(stages.root), ["d", "b", "a"])
     examples = load_examples(ref, "voronoi", attributes)
     assert examples.row.tolist() == [0, 2]  # that of Li2O has no structure
-    assert examples.material_id == ["a", "d"]
+    assert ids(stages, ref, examples) == ["a", "d"]
     np.testing.assert_allclose(examples.x[:, 0], [2.0, 0.0])
     np.testing.assert_allclose(examples.x[0], 2.0 + np.arange(126) / 1000, rtol=1e-6)
     np.testing.assert_array_equal(examples.y, [[5.0, 22.5], [7.0, np.nan]])
@@ -149,3 +158,17 @@ def test_what_cannot_be_read_is_one_line(stages: Any, compounds: ArtifactRef) ->
         choose_examples.fn(stages.root, compounds, ExampleParameters(targets=BOTH, above=1.0))
     with pytest.raises(ValidationError, match="'gap' is no column of numbers; choose from"):
         ExampleParameters(targets=("gap",))
+
+
+def test_only_energies_are_held_against_a_hull(stages: Any, compounds: ArtifactRef) -> None:
+    rows = stages.run(choose_examples, stages.energies, ExampleParameters(calibration_fraction=0.3))
+    training = TrainParameters(architecture={"widths": [16, 8, 1]}, preset="small", epochs=2, threads=1)
+    network = stages.run(train_network, rows, training)
+    ref = stages.run(calibrate, network, stages.phases)
+    held = (load_examples(rows, "element_fraction").split == "calibration").sum()
+    assert stages.counts(ref)["rows"] == held > 0
+    gaps = TrainParameters(target="band_gap", architecture={"widths": [16, 8, 1]}, preset="small", epochs=1, threads=1)
+    other = ExampleParameters(targets=("band_gap",), calibration_fraction=0.0, validation_fraction=0.0)
+    of_gaps = stages.run(train_network, stages.run(choose_examples, compounds, other), gaps)
+    with pytest.raises(InputError, match="no hull can be held against"):
+        load_predictor(of_gaps, stages.phases)

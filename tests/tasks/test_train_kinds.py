@@ -10,6 +10,8 @@ import pandas as pd
 import pytest
 
 from models.errors import InputError
+from models.formula import parse_many
+from models.uncertainty import expected_calibration_error, tempered
 from storage.artifact import ArtifactRef
 from storage.model_files import read_model
 from storage.store import ArtifactStore
@@ -19,6 +21,7 @@ from tasks.ingest import ingest
 from tasks.learning import load_source
 from tasks.loading import load_ensemble
 from tasks.parameters import SourceParameters, TrainParameters, TransferParameters
+from tasks.predicted_columns import predicted_columns
 from tasks.train import train_network
 from tasks.validation_parameters import ValidationParameters
 
@@ -166,6 +169,32 @@ def test_classes(stages: Any, classes: ArtifactRef) -> None:
             train_network.fn(stages.root, table, training(settings={"loss": wrong}))
     with pytest.raises(InputError, match="'ridge' is a baseline"):
         train_network.fn(stages.root, classes, TrainParameters(network="ridge"))
+
+
+def test_probabilities_are_calibrated_on_held_back_systems(stages: Any) -> None:
+    share = ExampleParameters(above=-1.0, calibration_fraction=0.45, validation_fraction=0.2)
+    rows = stages.run(choose_examples, stages.energies, share)
+    ref = stages.run(train_network, rows, training(settings={"loss": "cross_entropy"}, epochs=60))
+    card, _ = read_model(ref)
+    assert card.calibration is not None
+    temperature = card.calibration["temperature"]
+    examples = load_examples(rows, "element_fraction")
+    said = load_ensemble(ref).predict(examples.x)
+    held = examples.split == "calibration"
+    labels = examples.y[held, 0].astype(int)
+
+    def loss(t: float) -> float:
+        stated = tempered(said.log_probabilities[held], t)
+        return float(-np.log(stated[np.arange(len(labels)), labels]).mean())
+
+    assert loss(temperature) <= min(loss(temperature * 1.05), loss(temperature / 1.05), loss(1.0))
+    report = read(stages, ref, "probabilities.json")
+    measured = examples.split == "validation"
+    after = tempered(said.log_probabilities[measured], temperature)[:, 1]
+    errors = report["expected_calibration_error"]
+    assert errors["calibrated"] == pytest.approx(expected_calibration_error(after, examples.y[measured, 0]))
+    parsed = parse_many([examples.formula[row] for row in np.flatnonzero(measured)])
+    assert predicted_columns(ref, parsed)["probability"] == pytest.approx(after)
 
 
 def test_a_model_of_classes_is_measured_as_it_is(stages: Any, classes: ArtifactRef, source: ArtifactRef) -> None:

@@ -146,8 +146,17 @@ class ClusterProfile(BaseModel):
         return self.environment_via == "nanny"
 
 
+def _is_not_a_heartbeat(record: logging.LogRecord) -> bool:
+    """Tell whether a worker says more than that it missed a heartbeat: it tries again, or its scheduler is gone."""
+    return not record.getMessage().startswith("Failed to communicate with scheduler during heartbeat")
+
+
 class QuietRuns(WorkerPlugin):
-    """Keeps the run logs of a worker out of the console: they go to the Prefect server, and errors to the flow."""
+    """Keeps a worker's run logs out of the console: they go to the Prefect server, and errors to the flow.
+
+    So does it with what a cluster says while it closes: a scheduler that ends between two heartbeats would otherwise
+    put a traceback above the one line that tells a user what went wrong.
+    """
 
     name = "elemscreen-quiet-runs"
 
@@ -157,6 +166,7 @@ class QuietRuns(WorkerPlugin):
             logging.getLogger(name).propagate = False
         # of every task that is called off because another one failed, it warns that it was called off
         logging.getLogger("distributed.worker.state_machine").setLevel(logging.ERROR)
+        logging.getLogger("distributed.worker").addFilter(_is_not_a_heartbeat)  # adding it again changes nothing
 
 
 class PatientNanny(Nanny):

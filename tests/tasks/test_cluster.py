@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import logging
 import os
 import re
 import time
@@ -18,7 +19,15 @@ from prefect.settings import get_current_settings
 
 from deployments.server import Server
 from models.errors import InputError
-from tasks.cluster import ClusterProfile, check_reachable, load_profile, local_cluster, open_cluster, profile_names
+from tasks.cluster import (
+    ClusterProfile,
+    QuietRuns,
+    check_reachable,
+    load_profile,
+    local_cluster,
+    open_cluster,
+    profile_names,
+)
 
 LOCAL = ClusterProfile(cluster_class="tasks.cluster.local_cluster", options={"cores": 2, "dashboard_address": None})
 
@@ -118,6 +127,30 @@ def test_progress_events_of_workers_reach_this_process() -> None:
     finally:
         stop()
     assert [event["done"] for event in events] == [1]
+
+
+def test_a_quiet_worker_tells_of_errors_but_not_of_a_missed_heartbeat(caplog: pytest.LogCaptureFixture) -> None:
+    """The scheduler may end between two heartbeats; a traceback about that would bury the user's one line."""
+    said = logging.getLogger("distributed.worker")
+    names = ("distributed.worker.state_machine", "prefect.flow_runs", "prefect.task_runs")
+    before = [
+        (logging.getLogger(name), logging.getLogger(name).level, logging.getLogger(name).propagate) for name in names
+    ]
+    filters = list(said.filters)
+    try:
+        for _ in range(2):
+            QuietRuns().setup(None)  # type: ignore[arg-type]
+        assert len(said.filters) == len(filters) + 1
+        said.addHandler(caplog.handler)
+        said.error("Failed to communicate with scheduler during heartbeat.")
+        said.error("Unexpected exception during heartbeat. Closing worker.")
+        assert set(caplog.messages) == {"Unexpected exception during heartbeat. Closing worker."}
+    finally:
+        said.removeHandler(caplog.handler)
+        said.filters[:] = filters
+        for logger, level, propagate in before:
+            logger.setLevel(level)
+            logger.propagate = propagate
 
 
 def test_scheduler_by_address_is_left_running() -> None:

@@ -47,6 +47,16 @@ def best_sieve() -> str | None:
     return None
 
 
+def can_sieve(kind: str) -> bool:
+    """Tell whether this processor multiplies so.
+
+    Bytes saturate without VNNI, and oneDNN, which multiplies halves, needs AVX-512 even where it emulates bf16.
+    """
+    if kind == "int8":
+        return bool(torch.cpu._is_vnni_supported())
+    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
 def sieve_function(network: nn.Module, mean: float, std: float, batch: int, kind: str) -> BatchFunction:
     """Compile a trained network in reduced arithmetic, for batches of a fixed number of rows.
 
@@ -64,12 +74,14 @@ def sieve_function(network: nn.Module, mean: float, std: float, batch: int, kind
     Raises
     ------
     InputError
-        For a network that is no dense chain, or an unknown kind.
+        For a network that is no dense chain, an unknown kind, or one that this processor cannot multiply.
     """
     if kind not in SIEVES:
         raise InputError(f"Unknown sieve {kind!r}: choose one of {', '.join(SIEVES)}.")
     if not isinstance(network, ElemNet):
         raise InputError("The fast mode knows dense chains (ElemNet) only: screen with precision fp32.")
+    if not can_sieve(kind):
+        raise InputError(f"This processor has no instructions for the sieve {kind}: screen with precision fp32.")
     chain = dense_chain(network, mean, std)
     return _bytes_function(chain, batch) if kind == "int8" else _halves_function(chain, batch)
 

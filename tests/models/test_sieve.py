@@ -7,16 +7,27 @@ import pytest
 import torch
 
 from models.elemnet import ElemNet
+from models.errors import InputError
 from models.inference import dense_chain, precise_function
 from models.predictor import Predictor
-from models.sieve import SIEVES, _equalised, _without_silent_units, best_sieve, largest_activations, sieve_function
+from models.sieve import (
+    SIEVES,
+    _equalised,
+    _without_silent_units,
+    best_sieve,
+    can_sieve,
+    largest_activations,
+    sieve_function,
+)
 
 BATCH = 64
 
-needs_vnni = pytest.mark.skipif(best_sieve() != "int8", reason="sums of products of bytes saturate without VNNI")
-kinds = pytest.mark.parametrize(
-    "kind", [pytest.param(kind, marks=needs_vnni if kind == "int8" else ()) for kind in SIEVES]
-)
+needs = {
+    kind: pytest.mark.skipif(not can_sieve(kind), reason=f"this processor has no instructions for {kind}")
+    for kind in SIEVES
+}
+needs_vnni = needs["int8"]
+kinds = pytest.mark.parametrize("kind", [pytest.param(kind, marks=needs[kind]) for kind in SIEVES])
 
 
 def network(widths: tuple[int, ...] = (160, 128, 96, 64, 32, 1)) -> ElemNet:
@@ -99,3 +110,15 @@ def test_an_ensemble_sieves_with_all_its_members() -> None:
     x = rows(100).numpy()
     mean, _ = predictor.predict(x)
     assert np.abs(predictor.sieve(x, "int8") - mean).max() < 0.05 * np.abs(mean).max()
+
+
+@pytest.mark.parametrize("kind", SIEVES)
+def test_a_processor_without_the_instructions_is_one_clear_error(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("models.sieve.can_sieve", lambda kind: False)
+    with pytest.raises(InputError, match=f"no instructions for the sieve {kind}: screen with precision fp32"):
+        sieve_function(network(), 0.0, 1.0, BATCH, kind)
+
+
+def test_the_best_sieve_is_one_that_runs() -> None:
+    kind = best_sieve()
+    assert kind is None or can_sieve(kind)

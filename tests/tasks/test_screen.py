@@ -22,6 +22,7 @@ from storage.store import ArtifactStore
 from tasks.calibrate import calibrate
 from tasks.candidate_flags import incomplete_systems
 from tasks.clean import clean_training
+from tasks.device import sieve_kind
 from tasks.featurize import featurize_fractions
 from tasks.ingest import ingest
 from tasks.loading import load_hull, load_predictor
@@ -117,14 +118,20 @@ def test_the_fast_mode_gives_the_same_candidates(stages: Any, candidates: Artifa
     fast = stages.screening.model_copy(update={"precision": "fast", "precision_sample": 500})
     precision = stages.run(measure_precision, stages.network, fast)
     band = read_band(precision)
-    assert band is not None
-    assert band.width >= 1.5 * band.largest > 0
-    assert stages.counts(precision)["sample"] == sum(min(500, len(composition_space(s))) for s in fast.spaces)
+    if sieve_kind() is None:  # then the fast mode is fp32, and says so
+        assert band is None
+    else:
+        assert band is not None
+        assert band.width >= 1.5 * band.largest > 0
+        assert stages.counts(precision)["sample"] == sum(min(500, len(composition_space(s))) for s in fast.spaces)
     found = merge(stages, parts_of(stages, fast, 60, precision), fast, stages.known, precision)
     assert found.key != candidates.key
     assert stages.store.read_table(found).equals(stages.store.read_table(candidates))
     counts = stages.counts(found)
-    assert counts["below"] <= counts["decided_again"] <= counts["screened"]
+    if band is None:
+        assert counts["decided_again"] == 0
+    else:
+        assert counts["below"] <= counts["decided_again"] <= counts["screened"]
     assert stages.counts(candidates)["decided_again"] == 0
 
 

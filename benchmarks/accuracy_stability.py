@@ -83,9 +83,12 @@ def section(result: Mapping[str, Any]) -> str:
     judged, entries = result["judged"], result["entries"]
     blind = entries[0]["stability"]
     size = any(entry["size"] is not None for entry in entries)
+    short = {entry["entry"].partition("@")[0] for entry in entries}
+    brief = len(short) == len({entry["entry"] for entry in entries})  # the settings then stand above the tables only
     rows = [
         line(
-            entry["entry"] + (f", {entry['size'] or 'all'} rows" if size else ""), str(entry["seed"]),
+            (entry["entry"].partition("@")[0] if brief else entry["entry"])
+            + (f", {entry['size'] or 'all'} rows" if size else ""), str(entry["seed"]),
             entry["formation_energy_mae"], entry["stability"],
         )
         for entry in entries
@@ -159,6 +162,7 @@ def main(given: Sequence[str] | None = None) -> None:
     refs = run_flow(stability, parameters)
     said.page.parent.mkdir(parents=True, exist_ok=True)
     settings = f"{said.folds} folds, {said.epochs} epochs unless an entry says otherwise, preset {said.preset}."
+    settings += f" Entries: {', '.join(f'`{entry}`' for entry in said.entry or ['elemnet'])}."
     said.page.write_text(page(ArtifactStore.from_ref(refs[0]), refs, settings, said.note))
     print(said.page)
 

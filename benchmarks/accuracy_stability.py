@@ -83,12 +83,12 @@ def section(result: Mapping[str, Any]) -> str:
     judged, entries = result["judged"], result["entries"]
     blind = entries[0]["stability"]
     size = any(entry["size"] is not None for entry in entries)
-    short = {entry["entry"].partition("@")[0] for entry in entries}
-    brief = len(short) == len({entry["entry"] for entry in entries})  # the settings then stand above the tables only
+    names = {entry["entry"]: entry["entry"].partition("@")[0] for entry in entries}
+    if len(set(names.values())) < len(names):  # two entries of one network: their settings tell them apart
+        names = {name: name for name in names}
     rows = [
         line(
-            (entry["entry"].partition("@")[0] if brief else entry["entry"])
-            + (f", {entry['size'] or 'all'} rows" if size else ""), str(entry["seed"]),
+            names[entry["entry"]] + (f", {entry['size'] or 'all'} rows" if size else ""), str(entry["seed"]),
             entry["formation_energy_mae"], entry["stability"],
         )
         for entry in entries

@@ -118,7 +118,7 @@ def test_the_fast_mode_gives_the_same_candidates(stages: Any, candidates: Artifa
     fast = stages.screening.model_copy(update={"precision": "fast", "precision_sample": 500})
     precision = stages.run(measure_precision, stages.network, fast)
     band = read_band(precision)
-    if sieve_kind() is None:  # then the fast mode is fp32, and says so
+    if sieve_kind() is None:  # this processor's fast mode is fp32
         assert band is None
     else:
         assert band is not None

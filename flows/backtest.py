@@ -14,9 +14,9 @@ from tasks.calibrate import calibrate
 from tasks.clean import clean_phases, clean_training
 from tasks.featurize import featurize_fractions
 from tasks.inputs import resolve_compounds
+from tasks.members import train_ensemble
 from tasks.parameters import CleanParameters, SourceParameters, TrainParameters
 from tasks.references import audit_references
-from tasks.train import train_network
 
 
 class BacktestFlowParameters(FlowParameters):
@@ -52,7 +52,7 @@ def backtest_stages(parameters: BacktestFlowParameters) -> list[ArtifactRef]:
         phases = clean_phases.submit(root, training_side, references, p.cleaning).result()
         training = clean_training.submit(root, training_side, references, p.cleaning).result()
         features = featurize_fractions.submit(root, training).result()
-        network = train_network.submit(root, features, p.training).result()
+        network = train_ensemble(root, features, p.training)
         calibration = calibrate.submit(root, network, phases).result()
         truth = clean_phases.submit(root, held_out, today, p.cleaning).result()
         result = judge_held_out.submit(root, network, phases, calibration, held_out, truth, known, p.judging)

@@ -12,6 +12,7 @@ from tasks.cluster import usual_block_size
 from tasks.featurize import featurize_fractions, featurize_graphs
 from tasks.formulas import with_lists
 from tasks.ingest import ingest
+from tasks.members import train_ensemble
 from tasks.merge import merge_candidates
 from tasks.moduli import predict_moduli, train_moduli
 from tasks.precision import measure_precision
@@ -22,7 +23,6 @@ from tasks.report import report
 from tasks.screen_blocks import screen_blocks
 from tasks.spaces import plan_blocks
 from tasks.student import make_student
-from tasks.train import train_network
 
 
 @flow(name="campaign")
@@ -56,7 +56,7 @@ def campaign_stages(parameters: CampaignParameters) -> CampaignResult:
     elastic_graphs = featurize_graphs.submit(root, structures).result()
     candidate_graphs = featurize_graphs.submit(root, electrolytes).result()
 
-    network = train_network.submit(root, features, p.training).result()
+    network = train_ensemble(root, features, p.training)
     predictions = predict_rows.submit(root, network, features).result()
     calibration = calibrate.submit(root, network, phases).result()
 

@@ -8,7 +8,7 @@ from flows.parameters import TrainFlowParameters
 from flows.run import on_cluster, store_root
 from storage.artifact import ArtifactRef
 from tasks.inputs import resolve_attributes, resolve_model, resolve_rows
-from tasks.train import train_network
+from tasks.members import train_ensemble
 
 
 @flow(name="train")
@@ -24,4 +24,4 @@ def train_stages(parameters: TrainFlowParameters) -> ArtifactRef:
     rows = resolve_rows.submit(root, p.data, p.cleaning, p.energies, p.examples).result()
     init = resolve_model.submit(root, p.init).result() if p.init else None
     attributes = resolve_attributes.submit(root, p.attributes).result() if p.attributes else None
-    return train_network.submit(root, rows, p.training, init, attributes).result()
+    return train_ensemble(root, rows, p.training, init, attributes)

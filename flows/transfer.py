@@ -13,9 +13,9 @@ from tasks.examples import ExampleParameters
 from tasks.fold import plan_folds
 from tasks.fold_runs import run_entries
 from tasks.inputs import resolve_model, resolve_rows
+from tasks.members import train_ensemble
 from tasks.overlap import remove_overlap
 from tasks.parameters import CleanParameters, SourceParameters, TrainParameters
-from tasks.train import train_network
 from tasks.validation_parameters import ValidationParameters, transfer_entries
 
 
@@ -55,7 +55,7 @@ def transfer_stages(parameters: TransferFlowParameters) -> ArtifactRef:
     if p.source_rows is not None:
         every = resolve_rows.submit(root, p.source_rows, CleanParameters(), SourceParameters(), None).result()
         others = remove_overlap.submit(root, every, rows).result()
-        unseen = train_network.submit(root, others, p.source_training or p.training).result()
+        unseen = train_ensemble(root, others, p.source_training or p.training)
     entries = transfer_entries(p.training, source.key, None if unseen is None else unseen.key)
     plans = plan_folds.submit(root, rows, p.validation).result()
     runs = run_entries(root, rows, plans, p.validation, entries, None, p.tasks_in_flight)

@@ -25,9 +25,11 @@ from models.training_together import can_train_together, train_together
 from models.transfer import initial_weights, rate_factors
 from storage.artifact import ArtifactRef
 from storage.model_files import read_model
+from storage.store import ArtifactStore
 from tasks.checkpoint import Checkpoint, Interval
 from tasks.device import worker_device
 from tasks.examples import Examples
+from tasks.loading import scale_of
 from tasks.parameters import TrainParameters
 from tasks.progress import Progress
 
@@ -196,6 +198,17 @@ def learn(
     )
 
 
+def put_together(models: Sequence[ArtifactRef]) -> Learned:
+    """Return members that were trained as models of their own, in their order."""
+    card, _ = read_model(models[0])
+    weights, histories = [], []
+    for ref in models:
+        weights.extend(read_model(ref)[1])
+        lines = ArtifactStore.from_ref(ref).read_table(ref, "learning_curve").drop_columns(["member"]).to_pylist()
+        histories.append([{name: value for name, value in line.items() if value is not None} for line in lines])
+    return Learned(card.architecture.model_dump(), scale_of(card), weights, histories)
+
+
 @dataclass(frozen=True)
 class _Work:
     """What is trained, on which rows, and where its checkpoints are."""
@@ -238,6 +251,8 @@ class _Work:
     def watch(self, number: int, checkpoint: Checkpoint) -> OnEpoch:
         """Show a member's epochs, and save it now and then."""
         shown = f"train {self.label or self.parameters.network}" + (f" {number + 1}" if number else "")
+        if self.parameters.members == 1 and self.settings.seed:
+            shown += f", seed {self.settings.seed}"  # members of an ensemble that are trained side by side
         # many folds would fill a log
         progress = Progress(shown, self.settings.epochs, "epochs", is_whole=not self.label)
         return checkpoint.watch(progress, self.unit)

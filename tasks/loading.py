@@ -64,9 +64,14 @@ def load_predictor(model: ArtifactRef, phases: ArtifactRef | None = None) -> Pre
 def load_ensemble(model: ArtifactRef) -> NetworkEnsemble:
     """Return a model of any kind ready to predict: several targets, classes, predicted uncertainties."""
     card, members = read_model(model)
-    classes = any(target.transform == "class" for target in card.targets)
-    scale = {"mean": [], "std": []} if classes else card.normalisation.model_dump()
-    return NetworkEnsemble(card.architecture.model_dump(), scale, members)
+    return NetworkEnsemble(card.architecture.model_dump(), scale_of(card), members)
+
+
+def scale_of(card: ModelCard) -> dict[str, list[float]]:
+    """Return mean and standard deviation of each target, as `NetworkEnsemble` takes them: of classes none."""
+    if any(target.transform == "class" for target in card.targets):
+        return {"mean": [], "std": []}
+    return dict(card.normalisation.model_dump())
 
 
 @lru_cache(maxsize=2)

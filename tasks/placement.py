@@ -44,15 +44,38 @@ def resources_for(threads: int, workers: Iterable[Mapping[str, Any]]) -> dict[st
     return {"core": threads}
 
 
+def places_for(threads: int, workers: Iterable[Mapping[str, Any]]) -> int:
+    """Return how many trainings of so many threads can run at once: one per worker that offers enough.
+
+    Parameters
+    ----------
+    threads, workers
+        As `resources_for` takes them.
+    """
+    offers = list(workers)
+    for resource, least in (("GPU", 1), ("core", threads)):
+        if any(offer.get(resource, 0) > 0 for offer in offers):
+            return sum(offer.get(resource, 0) >= least for offer in offers)
+    return len(offers)
+
+
+def offered() -> list[Mapping[str, Any]] | None:
+    """Return what each worker of the flow's Dask cluster offers; None where the flow has no such cluster."""
+    context = FlowRunContext.get()
+    client = getattr(context.task_runner, "client", None) if context is not None else None
+    if client is None:
+        return None
+    workers = client.scheduler_info(n_workers=-1)["workers"].values()
+    return [worker.get("resources", {}) for worker in workers]
+
+
 @contextmanager
 def placed(threads: int) -> Iterator[None]:
     """Place the tasks that are submitted in the block."""
-    context = FlowRunContext.get()
-    client = getattr(context.task_runner, "client", None) if context is not None else None
-    if client is None:  # no Dask cluster
+    offers = offered()
+    if offers is None:
         yield
         return
-    workers = client.scheduler_info(n_workers=-1)["workers"].values()
-    resources = resources_for(threads, (worker.get("resources", {}) for worker in workers))
+    resources = resources_for(threads, offers)
     with dask.annotate(**({"resources": resources} if resources else {})):
         yield

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -36,12 +37,13 @@ from tasks.learning import (
     learn,
     learning_inputs,
     load_source,
+    put_together,
     training_settings,
 )  # fmt: skip
 from tasks.parameters import TrainParameters
 from tasks.stage import build, stage
 
-__all__ = ["train_network", "training_rows", "training_settings"]
+__all__ = ["model_request", "train_network", "training_rows", "training_settings"]
 
 STAGE_VERSION = 2
 SPLITS = ("train", "calibration", "validation")
@@ -54,6 +56,7 @@ def train_network(
     parameters: TrainParameters,
     init: ArtifactRef | None = None,
     attributes: ArtifactRef | None = None,
+    members: Sequence[ArtifactRef] = (),
 ) -> ArtifactRef:
     """Train a network (or an ensemble) on the training rows; validation rows are only measured.
 
@@ -71,22 +74,39 @@ def train_network(
         A `model` of the same architecture to start from.
     attributes
         Structural attributes, for representations that need them.
+    members
+        Members that are trained already, as models of one member with consecutive seeds (see `tasks.members`): they are
+        put together instead of trained, and no part of the key.
     """
     store = ArtifactStore(root)
-    inputs = learning_inputs({"features": rows}, parameters.representation, init, attributes)
-    request = ArtifactRequest(
+    request = model_request(store, rows, parameters, init, attributes)
+    return build(root, request, lambda writer: _write(writer, store, request.inputs, parameters, members))
+
+
+def model_request(
+    store: ArtifactStore,
+    rows: ArtifactRef,
+    parameters: TrainParameters,
+    init: ArtifactRef | None = None,
+    attributes: ArtifactRef | None = None,
+) -> ArtifactRequest:
+    """Return what a `model` is made from."""
+    return ArtifactRequest(
         "model",
         "tasks.train",
         STAGE_VERSION,
         described_settings(parameters),
-        inputs,
+        learning_inputs({"features": rows}, parameters.representation, init, attributes),
         energy_scheme=store.manifest(rows).energy_scheme,
     )
-    return build(root, request, lambda writer: _write(writer, store, inputs, parameters))
 
 
 def _write(
-    writer: ArtifactWriter, store: ArtifactStore, inputs: dict[str, ArtifactRef], parameters: TrainParameters
+    writer: ArtifactWriter,
+    store: ArtifactStore,
+    inputs: Mapping[str, ArtifactRef],
+    parameters: TrainParameters,
+    members: Sequence[ArtifactRef],
 ) -> None:
     examples = load_examples(inputs["features"], parameters.representation, inputs.get("attributes"))
     if examples.targets != parameters.targets:
@@ -97,8 +117,11 @@ def _write(
     if len(rows["train"]) == 0:
         raise InputError("no row has the split 'train'; clean a table with formation energies first")
     source = load_source(inputs["init"], parameters) if "init" in inputs else None
-    folder = store.scratch(writer.request.key)
-    learned = learn(examples, rows["train"], rows["calibration"], parameters, folder, source)
+    if members:
+        learned = put_together(members)
+    else:
+        folder = store.scratch(writer.request.key)
+        learned = learn(examples, rows["train"], rows["calibration"], parameters, folder, source)
     ensemble = learned.ensemble(parameters)
     predictions = {name: ensemble.predict(examples.x[part]) for name, part in rows.items() if len(part)}
     card = _card(writer, inputs, examples, rows, parameters, learned, predictions)
@@ -124,7 +147,7 @@ def _each_member(
 
 def _card(
     writer: ArtifactWriter,
-    inputs: dict[str, ArtifactRef],
+    inputs: Mapping[str, ArtifactRef],
     examples: Examples,
     rows: dict[str, NDArray[np.int64]],
     parameters: TrainParameters,

@@ -1,0 +1,87 @@
+"""A network, or an ensemble whose members are trained side by side: each a Prefect task and a model of the store."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from prefect.futures import PrefectFuture
+
+from models.architectures import architecture
+from models.losses import outputs_per_target
+from models.training_together import can_train_together
+from storage.artifact import ArtifactRef
+from storage.model_files import read_model
+from storage.store import ArtifactStore
+from tasks.learning import training_settings
+from tasks.parameters import TrainParameters
+from tasks.placement import offered, placed, places_for
+from tasks.train import model_request, train_network
+from tasks.window import run_in_window
+
+WINDOW = 64
+
+
+def train_ensemble(
+    root: str,
+    rows: ArtifactRef,
+    parameters: TrainParameters,
+    init: ArtifactRef | None = None,
+    attributes: ArtifactRef | None = None,
+) -> ArtifactRef:
+    """Train a network or an ensemble, on as many workers as it has members.
+
+    A member is the network of its own seed, so one that the store has already is not trained again. Where one worker
+    at a time can train, or a GPU trains all in one batched pass, a single task does; the artifact is the same.
+
+    Parameters
+    ----------
+    root, rows, parameters, init, attributes
+        As `tasks.train.train_network` takes them.
+
+    Returns
+    -------
+    ArtifactRef
+        A `model`.
+    """
+    members: Sequence[ArtifactRef] = ()
+    if _side_by_side(parameters, init):
+        request = model_request(ArtifactStore(root), rows, parameters, init, attributes)
+        if ArtifactStore(root).find(request.key) is None:
+            members = _train_members(root, rows, parameters, init, attributes)
+    return train_network.submit(root, rows, parameters, init, attributes, members).result()
+
+
+def _side_by_side(parameters: TrainParameters, init: ArtifactRef | None) -> bool:
+    """Return whether members are tasks of their own."""
+    if parameters.members == 1 or (init is not None and len(read_model(init)[1]) > 1):
+        return False  # members start from the source's members, one each
+    workers = offered()
+    if workers is None:
+        return False
+    if any(worker.get("GPU", 0) >= 1 for worker in workers) and _fits_one_pass(parameters):
+        return False
+    return not workers or places_for(parameters.threads, workers) > 1
+
+
+def _fits_one_pass(parameters: TrainParameters) -> bool:
+    settings = training_settings(parameters)
+    outputs = outputs_per_target(settings.loss)
+    described = architecture(parameters.network, 1, outputs, parameters.architecture)
+    return can_train_together(described, settings)
+
+
+def _train_members(
+    root: str,
+    rows: ArtifactRef,
+    parameters: TrainParameters,
+    init: ArtifactRef | None,
+    attributes: ArtifactRef | None,
+) -> list[ArtifactRef]:
+    def submit(seed: int) -> PrefectFuture[Any]:
+        member = parameters.model_copy(update={"members": 1, "seed": seed})
+        with placed(parameters.threads):
+            return train_network.submit(root, rows, member, init, attributes)
+
+    seeds = [parameters.seed + number for number in range(parameters.members)]
+    return run_in_window(submit, seeds, WINDOW, "train members", lambda seed: 1, "members")

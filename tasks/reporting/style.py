@@ -113,6 +113,24 @@ def to_svg(figure: Figure, name: str, label: str) -> str:
     return f'<svg class="figure" viewBox="{view_box.group(1)}" role="img" aria-label={quoteattr(label)}>{body.strip()}'
 
 
+def standalone(svg: str) -> bytes:
+    """Return an inline figure as a file of its own, on paper, in its size in print.
+
+    Parameters
+    ----------
+    svg : str
+        From `to_svg`.
+    """
+    opening, body = svg.split(">", 1)
+    box = re.search(r'viewBox="([\d. -]+)"', opening)
+    if box is None:
+        raise ValueError("a figure without a viewBox")
+    width, height = box.group(1).split()[2:]
+    frame = f'xmlns="http://www.w3.org/2000/svg" width="{width}pt" height="{height}pt"'
+    paper = f'<rect width="100%" height="100%" fill="{PAPER}"/>'
+    return f"{opening.replace('<svg', f'<svg {frame}', 1)}>{paper}{body}".encode()
+
+
 def compact(value: float) -> str:
     """Write a count in few characters: 950, 1.2k, 3.4M."""
     for size, suffix in ((1e9, "G"), (1e6, "M"), (1e3, "k")):

@@ -129,10 +129,14 @@ def forests(run: Run) -> str:
 
 
 def sizes(run: Run) -> str:
-    """Error against the number of training rows."""
+    """Error against the number of training rows; small sets are passed over until a network had its steps."""
+    steps = {"min_steps": 3_000}
+    forest = {"network": "random_forest", "threads": 1}
     entries = {
-        "attention": ATTENTION | {"epochs": 30, "threads": 1},
-        "random forest, Magpie": {"network": "random_forest", "representation": "magpie", "threads": 1},
+        "ElemNet": {"threads": 1, "settings": dict(steps)},
+        "attention": ATTENTION | {"epochs": 30, "threads": 1, "settings": ATTENTION["settings"] | steps},
+        "random forest, Magpie": forest | {"representation": "magpie"},
+        "random forest, fractions": dict(forest),
     }
     return tables.comparison(run.compare(entries, {"scheme": "split", "sizes": SIZES}))
 

@@ -163,8 +163,9 @@ class TrainingRun:
     ----------
     complete
         Whether every training row has all its labels.
-    batch, steps_per_epoch
-        Rows of a step, and steps of an epoch; rows that make no whole batch are left out, others in every epoch.
+    batch, steps_per_epoch, n_epochs
+        Rows of a step, and steps of an epoch; rows that make no whole batch are left out, others in every epoch. And
+        epochs at most.
     weights
         Of the classes (c,); None where rows count alike.
     mixed
@@ -194,7 +195,7 @@ class TrainingRun:
         self.rows, self.held_out = rows.to(device), None if held_out is None else held_out.to(device)
         self.complete = rows.is_classes or bool(torch.isfinite(rows.y).all())
         self.batch = min(parameters.batch_size, len(rows))
-        self.steps_per_epoch = len(rows) // self.batch
+        self.steps_per_epoch, self.n_epochs = len(rows) // self.batch, parameters.epochs_for(len(rows))
         self.weights = class_weights(self.rows, parameters.balanced_classes)
         torch.manual_seed(parameters.seed)
         self.network = build().to(device).train()
@@ -212,7 +213,7 @@ class TrainingRun:
     def is_over(self) -> bool:
         """Whether all epochs are done, or the patience has run out."""
         done, patience = self.progress.epoch, self.parameters.patience
-        return done >= self.parameters.epochs or (patience is not None and done - self._best_epoch >= patience > 0)
+        return done >= self.n_epochs or (patience is not None and done - self._best_epoch >= patience > 0)
 
     @property
     def _best_epoch(self) -> int:
@@ -249,7 +250,7 @@ class TrainingRun:
         Counts the steps that were taken; the weight makes the average a plain mean at first, and exponential once it
         spans the horizon.
         """
-        n_steps = self.steps_per_epoch * self.parameters.epochs
+        n_steps = self.steps_per_epoch * self.n_epochs
         updates = self.parameters.average_horizon * n_steps / self.parameters.average_every
         for k in range(self.steps_per_epoch):
             rate = learning_rate_at(self.progress.step, n_steps, self.parameters)
@@ -325,7 +326,7 @@ class TrainingRun:
         """Return the report of an epoch from its line of the history."""
         kind = "error_rate" if self.rows.is_classes else "mae"
         return EpochReport(
-            line["epoch"], self.parameters.epochs, line["learning_rate"], line[f"train_{kind}"],
+            line["epoch"], self.n_epochs, line["learning_rate"], line[f"train_{kind}"],
             line[f"validation_{kind}"], elapsed, self.is_over,
         )  # fmt: skip
 

@@ -64,6 +64,8 @@ class TrainingParameters:
         None trains to the end and takes the last.
     balanced_classes
         Classes count alike in ``cross_entropy``, however many rows they have.
+    min_steps
+        Steps at least: small training sets are passed over more often than `epochs` says; 0 keeps to `epochs`.
     """
 
     epochs: int = 40
@@ -84,6 +86,7 @@ class TrainingParameters:
     clip_norm: float | None = None
     patience: int | None = None
     balanced_classes: bool = False
+    min_steps: int = 0
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "average_every"):
@@ -120,6 +123,13 @@ class TrainingParameters:
             raise InputError(f"Training parameter clip_norm must be a positive number, got {self.clip_norm!r}.")
         if self.patience is not None and self.patience < 1:
             raise InputError(f"Training parameter patience is a number of epochs, at least 1, got {self.patience!r}.")
+        if isinstance(self.min_steps, bool) or not isinstance(self.min_steps, int) or self.min_steps < 0:
+            raise InputError(f"Training parameter min_steps is a number of steps, at least 0, got {self.min_steps!r}.")
+
+    def epochs_for(self, n_rows: int) -> int:
+        """Return the passes over so many training rows: `epochs`, or as many as `min_steps` takes."""
+        steps = n_rows // min(self.batch_size, n_rows)
+        return max(self.epochs, math.ceil(self.min_steps / steps))
 
     @classmethod
     def preset(cls, name: str, **changes: Any) -> TrainingParameters:
@@ -147,7 +157,9 @@ class TrainingParameters:
         return {k: v for k, v in asdict(self).items() if k not in defaults or v != defaults[k]}
 
 
-_LATER = frozenset({"optimiser", "momentum", "beta2", "schedule", "clip_norm", "patience", "balanced_classes"})
+_LATER = frozenset(
+    {"optimiser", "momentum", "beta2", "schedule", "clip_norm", "patience", "balanced_classes", "min_steps"}
+)
 """Settings that came after the first models: runs that do not use them keep their keys."""
 
 

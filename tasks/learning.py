@@ -254,7 +254,7 @@ class _Work:
         if self.parameters.members == 1 and self.settings.seed:
             shown += f", seed {self.settings.seed}"  # members of an ensemble that are trained side by side
         # many folds would fill a log
-        progress = Progress(shown, self.settings.epochs, "epochs", is_whole=not self.label)
+        progress = Progress(shown, self.settings.epochs_for(len(self.train)), "epochs", is_whole=not self.label)
         return checkpoint.watch(progress, self.unit)
 
 

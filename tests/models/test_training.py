@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -157,6 +158,19 @@ def test_a_set_smaller_than_a_batch_is_one_batch(rows: tuple[NDArray[Any], NDArr
     x, y = rows
     trained = train_network(x[:7], y[:7], None, None, SMALL, build=build)
     assert all(np.isfinite(v).all() for v in trained.state.values())
+
+
+def test_a_small_set_is_passed_over_until_it_has_its_steps(rows: tuple[NDArray[Any], NDArray[Any]]) -> None:
+    reports: list[EpochReport] = []
+    few = replace(SMALL, epochs=2, min_steps=25)  # of 100 // 16 = 6 per epoch
+    trained = train(rows, few, on_epoch=lambda report, _: reports.append(report))
+    assert [(report.epoch, report.n_epochs, report.is_last) for report in reports] == [
+        (epoch, 5, epoch == 5) for epoch in range(1, 6)
+    ]
+    assert_same(trained, train(rows, replace(SMALL, epochs=5)))
+    assert few.epochs_for(1600) == 2
+    assert few.epochs_for(7) == 25
+    assert TrainingParameters().to_dict().get("min_steps") is None  # keys of earlier models
 
 
 def test_squared_loss_and_automatic_precision(rows: tuple[NDArray[Any], NDArray[Any]]) -> None:
@@ -390,6 +404,8 @@ def test_presets_and_dictionaries() -> None:
         {"beta2": 0.0},
         {"clip_norm": 0.0},
         {"patience": 0},
+        {"min_steps": -1},
+        {"min_steps": 2.5},
     ],
 )
 def test_impossible_parameters_are_refused(change: dict[str, Any]) -> None:

@@ -98,9 +98,15 @@ def classes(measured: Mapping[str, Mapping[str, Any]]) -> str:
     return table(("model", "rows", "of class 1", *(name.replace("_", " ") for name in names)), rows)
 
 
+def summary_of(ref: ArtifactRef) -> dict[str, Any]:
+    """Return the numbers of a cross-validation."""
+    summary: dict[str, Any] = json.loads(ArtifactStore.from_ref(ref).read_bytes(ref, SUMMARY))
+    return summary
+
+
 def comparison(ref: ArtifactRef, published: Mapping[str, str] | None = None) -> str:
     """Return the entries of a cross-validation and what their differences are worth."""
-    summary = json.loads(ArtifactStore.from_ref(ref).read_bytes(ref, SUMMARY))
+    summary = summary_of(ref)
     sized = any(line["size"] is not None for line in summary["entries"])
     rows = [
         (
@@ -137,7 +143,7 @@ def _differences(pairs: Sequence[Mapping[str, Any]]) -> str:
 
 def folds(ref: ArtifactRef) -> str:
     """Return the error of every entry on every fold, side by side."""
-    summary = json.loads(ArtifactStore.from_ref(ref).read_bytes(ref, SUMMARY))
+    summary = summary_of(ref)
     names = list(dict.fromkeys(run["fold"] for line in summary["entries"] for run in line["runs"]))
     rows = []
     for line in summary["entries"]:

@@ -194,15 +194,18 @@ def hold_out_system(elements: NDArray[np.integer], symbols: Sequence[str], mode:
     InputError
         When a symbol is unknown or repeated, fewer than two are given, or no row is left to test or to learn from.
     """
+    return _fold("-".join(symbols), system_mask(elements, symbols, mode))
+
+
+def system_mask(elements: NDArray[np.integer], symbols: Sequence[str], mode: HoldoutMode) -> NDArray[np.bool_]:
+    """Return which rows (n,) belong to a system, as `hold_out_system` takes and refuses it."""
     table, codes = _checked_elements(elements), _codes(symbols)
     if mode not in ("contains", "within"):
         raise InputError(f"a system is held out by 'contains' or 'within', not {mode!r}")
     if mode == "contains":
-        held = np.logical_and.reduce([(table == code).any(axis=1) for code in codes])
-    else:
-        there = table >= 0
-        held = (np.isin(table, codes) | ~there).all(axis=1) & (np.count_nonzero(there, axis=1) > 1)
-    return _fold("-".join(symbols), held)
+        return np.asarray(np.logical_and.reduce([(table == code).any(axis=1) for code in codes]))
+    there = table >= 0
+    return np.asarray((np.isin(table, codes) | ~there).all(axis=1) & (np.count_nonzero(there, axis=1) > 1))
 
 
 def parse_holdout(text: str) -> tuple[tuple[str, ...], HoldoutMode]:

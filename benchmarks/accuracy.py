@@ -19,6 +19,7 @@ from typing import Any
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from benchmarks import accuracy_errors
 from benchmarks import accuracy_tables as tables
 from benchmarks.accuracy_holdouts import holdouts
 from benchmarks.run import machine
@@ -103,7 +104,7 @@ class Run:
 
 def elemnet(run: Run) -> str:
     """ElemNet, its ensemble of four and each member alone."""
-    ensemble = run.train(members=4)
+    ensemble = run.train(members=4, threads=1)
     refs = {"ElemNet, ensemble": ensemble}
     return tables.models(refs) + "\n" + tables.members(ensemble) + "\n" + tables.uncertainty(refs)
 
@@ -118,7 +119,7 @@ def attention(run: Run) -> str:
 
 
 def forests(run: Run) -> str:
-    """Random forests on Magpie attributes and on fractions, on the same split."""
+    """Random forests on Magpie attributes and on fractions, on the same split, and ElemNet beside them."""
     forest = {"network": "random_forest", "threads": 2}
     entries = {
         "random forest, Magpie": forest | {"representation": "magpie"},
@@ -126,7 +127,13 @@ def forests(run: Run) -> str:
         "gradient boosting, Magpie": {"network": "gradient_boosting", "representation": "magpie"},
         "ridge, Magpie": {"network": "ridge", "representation": "magpie"},
     }
-    return tables.comparison(run.compare(entries, {"scheme": "split"}))
+    compared = run.compare(entries, {"scheme": "split"})
+    networks = {"ElemNet": run.train(threads=1), "ElemNet, ensemble": run.train(threads=1, members=4)}
+    said = {name: accuracy_errors.of_model(ref) for name, ref in networks.items()} | accuracy_errors.of_folds(compared)
+    tables.write_figure("errors.svg", accuracy_errors.distribution_figure(said))
+    figure = "![Distributions of the errors](accuracy/errors.svg)"
+    parts = (accuracy_errors.distribution_table(said), figure, accuracy_errors.element_table(said))
+    return "\n\n".join((tables.comparison(compared), *parts))
 
 
 def sizes(run: Run) -> str:

@@ -14,19 +14,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from benchmarks import accuracy_tables as tables
+from benchmarks.accuracy_errors import of_folds, of_model
 from benchmarks.screen_page import table
 from models.folds import parse_holdout, system_mask
 from models.formula import parse_many
 from storage.artifact import ArtifactRef
 from storage.store import ArtifactStore
-from tasks.examples import load_examples
 from tasks.explain_diagrams import diagram_results
 from tasks.explain_parameters import ExplainParameters
 from tasks.inputs import as_phases
-from tasks.loading import load_ensemble
 from tasks.parameters import SourceParameters
 from tasks.reporting.figures_diagram import phase_diagram
-from tasks.reporting.style import standalone
 
 if TYPE_CHECKING:
     from benchmarks.accuracy import Run
@@ -75,7 +73,7 @@ def holdouts(run: Run, attention: Mapping[str, Any]) -> str:
         forest = {"network": "random_forest", "threads": 1}
         entries = {"random forest, Magpie": forest | {"representation": "magpie"}, "random forest, fractions": forest}
         forests = rest.compare({name: dict(entry) for name, entry in entries.items()}, {"scheme": "split"})
-    said = {name: _of_model(ref) for name, ref in networks.items()} | _of_folds(forests)
+    said = {name: of_model(ref) for name, ref in networks.items()} | of_folds(forests)
     return page(said) + "\n" + tables.uncertainty(networks) + "\n" + _diagrams(run, networks["ElemNet"])
 
 
@@ -88,39 +86,17 @@ def page(said: Mapping[str, pd.DataFrame]) -> str:
     return table(header, lines)
 
 
-def _of_model(ref: ArtifactRef) -> pd.DataFrame:
-    store = ArtifactStore.from_ref(ref)
-    rows = store.resolve(store.manifest(ref).inputs["features"].key)
-    examples = load_examples(rows, "element_fraction")
-    held = np.flatnonzero(examples.split == "validation")
-    prediction = load_ensemble(ref).predict(examples.x[held]).mean[:, 0]
-    formulas = [examples.formula[row] for row in held]
-    return pd.DataFrame({"formula": formulas, "truth": examples.y[held, 0], "prediction": prediction})
-
-
-def _of_folds(ref: ArtifactRef) -> dict[str, pd.DataFrame]:
-    store = ArtifactStore.from_ref(ref)
-    summary = tables.summary_of(ref)
-    inputs = store.manifest(ref).inputs
-    return {
-        line["entry"]: store.read_table(store.resolve(inputs[f"run_{number:04d}"].key), "fold").to_pandas()
-        for number, line in enumerate(summary["entries"])
-    }
-
-
 def _diagrams(run: Run, network: ArtifactRef) -> str:
     """Draw the diagrams beside the page; the hull of the known phases has all rows, those held out too."""
     store = ArtifactStore.from_ref(network)
     source = SourceParameters(source=f"file:{run.oqmd}", database="oqmd", functional="pbe")
     phases = as_phases(store.root, run.oqmd, source)
     frame, numbers = diagram_results(store, network, phases, ExplainParameters(systems=DIAGRAMS), False)
-    folder = tables.PAGE.parent / "accuracy"
-    folder.mkdir(exist_ok=True)
     shown = []
     for one in numbers:
         name = f"{one['system'].lower()}.svg"
         rows = frame[frame["system"] == one["system"]].reset_index(drop=True)
-        (folder / name).write_bytes(standalone(phase_diagram(rows, one)))
+        tables.write_figure(name, phase_diagram(rows, one))
         shown.append(f"![{one['system']}, which the network has not seen](accuracy/{name})\n")
     return diagram_table(numbers) + "\n" + "\n".join(shown)
 

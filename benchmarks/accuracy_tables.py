@@ -14,6 +14,7 @@ from storage.model_files import read_model
 from storage.store import ArtifactStore
 from tasks.cross_validation import SUMMARY
 from tasks.fold import RESULT
+from tasks.reporting.style import standalone
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "accuracy.md"
 INTRODUCTION = """\
@@ -30,6 +31,13 @@ def write_section(title: str, text: str) -> None:
     page = PAGE.read_text() if PAGE.is_file() else INTRODUCTION + "\n"
     PAGE.write_text(with_section(page, title, f"## {title}\n\n{text.strip()}\n"))
     print(PAGE)
+
+
+def write_figure(name: str, svg: str) -> None:
+    """Write a figure beside the page, as `accuracy/NAME`."""
+    folder = PAGE.parent / "accuracy"
+    folder.mkdir(exist_ok=True)
+    (folder / name).write_bytes(standalone(svg))
 
 
 def models(refs: Mapping[str, ArtifactRef], notes: Mapping[str, str] | None = None) -> str:

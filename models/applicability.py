@@ -21,6 +21,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import minimize
 from scipy.sparse import csr_array
 from scipy.spatial import cKDTree
+from scipy.stats import spearmanr
 
 from models.best_per_system import ascending_columns
 from models.elements import N_ELEMENTS
@@ -269,6 +270,34 @@ def fit_error(descriptors: pd.DataFrame | Mapping[str, ArrayLike], abs_error: Ar
     quantiles = np.quantile(ratio, _LEVELS, method="weibull")
     first, second, third = weights.tolist()
     return ExpectedError(intercept, (first, second, third), tuple(quantiles.tolist()), mean, len(error))
+
+
+def worth_of_expectation(
+    expected: ArrayLike, score: ArrayLike, abs_error: ArrayLike, *, n_bins: int = 10
+) -> dict[str, Any]:
+    """Measure what expected errors and scores (n,) say of absolute errors (n,) on rows that were not fitted.
+
+    Returns
+    -------
+    dict
+        JSON-able: ``n``; ``spearman_expected`` and ``spearman_score``, rank correlations with the absolute error (None
+        where a side is constant); ``bins`` of (nearly) equal counts along the expected error, each with ``n``,
+        ``expected`` and ``mae``, which should equal it. InputError for unequal lengths, no rows or NaN.
+    """
+    columns = [np.asarray(values, dtype=np.float64) for values in (expected, score, abs_error)]
+    wanted, scores, size = columns
+    if wanted.ndim != 1 or len(wanted) == 0 or not all(one.shape == wanted.shape for one in columns):
+        raise InputError("expected errors, scores and errors must be columns of one length, with a row at least")
+    if not all(np.isfinite(one).all() for one in columns):
+        raise InputError("expected errors, scores and errors must be finite: drop rows without a truth")
+
+    def rank(values: FloatArray) -> float | None:
+        ordered = np.ptp(values) > 0 and np.ptp(size) > 0
+        return float(spearmanr(values, size).statistic) if ordered else None
+
+    parts = np.array_split(np.lexsort((size, wanted)), min(n_bins, len(size)))
+    bins = [{"n": len(rows), "expected": float(wanted[rows].mean()), "mae": float(size[rows].mean())} for rows in parts]
+    return {"n": len(size), "spearman_expected": rank(wanted), "spearman_score": rank(scores), "bins": bins}
 
 
 def _features(descriptors: pd.DataFrame | Mapping[str, ArrayLike]) -> FloatArray:

@@ -14,7 +14,7 @@ from models.representation import FROM_FORMULA, represent
 from models.uncertainty import CalibratedUncertainty, tempered
 from storage.artifact import ArtifactRef
 from storage.model_files import ModelCard
-from tasks.applicability import applicability_column
+from tasks.applicability import applicability_columns
 from tasks.loading import load_card, load_ensemble, load_predictor
 
 LEVEL = 0.95
@@ -32,7 +32,8 @@ def predicted_columns(model: ArtifactRef, parsed: ParsedFormulas) -> dict[str, N
         else the members' standard deviation, NaN for one network. For classes ``probability`` of class 1, where the
         model was calibrated at its temperature. For several targets
         ``prediction_NAME`` of each. Always ``applicability``, from 0 (an element that was never seen) to 1: how well
-        the training rows support the composition; NaN where the store no longer has them.
+        the training rows support the composition; NaN where the store no longer has them. Where it has, and the model
+        was calibrated, ``expected_error``: the mean absolute error of such rows.
 
     Raises
     ------
@@ -41,7 +42,7 @@ def predicted_columns(model: ArtifactRef, parsed: ParsedFormulas) -> dict[str, N
     """
     require_formulas(model)
     card = load_card(model)
-    return _predictions(model, card, parsed) | {"applicability": applicability_column(model, parsed)}
+    return _predictions(model, card, parsed) | applicability_columns(model, parsed)
 
 
 def require_formulas(model: ArtifactRef) -> None:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from models.elements import ELEMENTS
@@ -26,6 +27,7 @@ from models.uncertainty import (
 from storage.artifact import ArtifactRef, ArtifactRequest
 from storage.model_files import ModelCard
 from storage.store import ArtifactStore, ArtifactWriter
+from tasks.applicability import described_rows, expectation_report, fit_expected_error
 from tasks.checkpoint import learning_curve
 from tasks.examples import Examples, load_examples
 from tasks.featurize import FEATURE_VERSION
@@ -49,6 +51,9 @@ __all__ = ["model_request", "train_network", "training_rows", "training_settings
 
 STAGE_VERSION = 2
 SPLITS = ("train", "calibration", "validation")
+
+Supported = dict[str, tuple[NDArray[np.int64], pd.DataFrame]]
+"""By split, rows and how well the training rows support them, as `tasks.applicability.described_rows` has it."""
 
 
 @stage("train-network", retries=1)
@@ -126,10 +131,11 @@ def _write(
         learned = learn(examples, rows["train"], rows["calibration"], parameters, folder, source)
     ensemble = learned.ensemble(parameters)
     predictions = {name: ensemble.predict(examples.x[part]) for name, part in rows.items() if len(part)}
-    card = _card(writer, inputs, examples, rows, parameters, learned, predictions)
+    supported = _supported(examples, rows)
+    card = _card(writer, inputs, examples, rows, parameters, learned, predictions, supported)
     writer.write_model(card, learned.members)
     writer.write_table("learning_curve", learning_curve(learned.histories), "learning_curve")
-    _write_reports(writer, examples, rows, card, predictions, source)
+    _write_reports(writer, examples, rows, card, predictions, supported, source)
     if len(learned.members) > 1:
         writer.write_json("members.json", _each_member(examples, rows, parameters, learned))
     for name, part in rows.items():
@@ -155,9 +161,12 @@ def _card(
     parameters: TrainParameters,
     learned: Learned,
     predictions: dict[str, Prediction],
+    supported: Supported,
 ) -> ModelCard:
     scheme = writer.request.energy_scheme
-    calibration = predictions.get("calibration")
+    calibration = None
+    if "calibration" in predictions:
+        calibration = _calibration(examples, rows["calibration"], predictions["calibration"], supported)
     return ModelCard(
         name=parameters.network,
         architecture=learned.architecture,
@@ -169,7 +178,7 @@ def _card(
             for name, unit in zip(examples.targets, examples.units, strict=True)
         ],
         normalisation=learned.normalisation if not examples.is_classes else {"mean": [0.0], "std": [1.0]},
-        calibration=None if calibration is None else _calibration(examples, rows["calibration"], calibration),
+        calibration=calibration,
         training_data=inputs["features"].digest,
         split={name: len(part) for name, part in rows.items()},
         metrics={name: measure(examples, rows[name], said) for name, said in predictions.items()},
@@ -193,16 +202,32 @@ def measure(examples: Examples, rows: NDArray[np.int64], said: Prediction) -> di
     return next(iter(each.values())) if len(examples.targets) == 1 else each
 
 
-def _calibration(examples: Examples, rows: NDArray[np.int64], said: Prediction) -> dict[str, Any] | None:
+def _supported(examples: Examples, rows: dict[str, NDArray[np.int64]]) -> Supported:
+    """Return how well the training rows support those to calibrate and to measure on; of one number alone."""
+    if examples.is_classes or len(examples.targets) != 1 or len(rows["calibration"]) < MIN_CALIBRATION_ROWS:
+        return {}
+    return described_rows(
+        examples, rows["train"], {name: rows[name] for name in ("calibration", "validation") if len(rows[name])}
+    )
+
+
+def _calibration(
+    examples: Examples, rows: NDArray[np.int64], said: Prediction, supported: Supported
+) -> dict[str, Any] | None:
     """Fit the predictive distribution on the calibration rows, from which no weight was learned.
 
-    Of numbers a whole distribution, of classes a temperature.
+    Of numbers a whole distribution and the error to expect from what the training rows support, of classes a
+    temperature.
     """
     if len(examples.targets) != 1 or len(rows) < MIN_CALIBRATION_ROWS:
         return None
     if examples.is_classes:
         return {"temperature": fit_temperature(said.log_probabilities, examples.labels(rows))}
-    return {"uncertainty": fit_uncertainty(said.mean[:, 0] - examples.y[rows, 0], raw_std(said))}
+    error = said.mean[:, 0] - examples.y[rows, 0]
+    described, scores = supported["calibration"]
+    expected = fit_expected_error(scores, error[np.searchsorted(rows, described)])
+    fitted = {"uncertainty": fit_uncertainty(error, raw_std(said))}
+    return fitted if expected is None else fitted | {"expected_error": expected}
 
 
 def raw_std(said: Prediction) -> NDArray[np.float64]:
@@ -216,6 +241,7 @@ def _write_reports(
     rows: dict[str, NDArray[np.int64]],
     card: ModelCard,
     predictions: dict[str, Prediction],
+    supported: Supported,
     source: Source | None,
 ) -> None:
     if source is not None:
@@ -237,6 +263,12 @@ def _write_reports(
         quality = uncertainty_report(truth, mean, raw_std(said), calibrated)
         writer.write_json("uncertainty.json", quality)
         writer.write_bytes("uncertainty.svg", standalone(figures_uncertainty.calibration(quality, examples.units[0])))
+        if "expected_error" in card.calibration:
+            described, scores = supported["validation"]
+            error = (mean - truth)[np.searchsorted(part, described)]
+            writer.write_json(
+                "applicability.json", expectation_report(card.calibration["expected_error"], scores, error)
+            )
 
 
 def _probabilities(labels: NDArray[Any], calibration: dict[str, Any], said: Prediction) -> dict[str, Any]:

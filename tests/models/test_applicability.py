@@ -13,7 +13,14 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 
-from models.applicability import DESCRIPTORS, MIN_ROWS, Applicability, ExpectedError, fit_error
+from models.applicability import (
+    DESCRIPTORS,
+    MIN_ROWS,
+    Applicability,
+    ExpectedError,
+    fit_error,
+    worth_of_expectation,
+)
 from models.elements import ELEMENT_INDEX
 from models.errors import InputError
 from models.formula import parse_many
@@ -275,3 +282,18 @@ def test_use_refuses() -> None:
         model.quantile(frame, 0.999)
     with pytest.raises(InputError, match="one length"):
         model.expected({"element_rows": [1.0], "pair_rows": [1.0, 2.0], "distance": [0.0]})
+
+
+def test_worth_of_an_expectation_by_hand() -> None:
+    worth = worth_of_expectation([0.1, 0.4, 0.2, 0.3], [0.9, 0.2, 0.8, 0.3], [0.0, 0.5, 0.3, 0.2], n_bins=2)
+    assert worth["n"] == 4
+    assert worth["bins"] == [
+        {"n": 2, "expected": pytest.approx(0.15), "mae": pytest.approx(0.15)},
+        {"n": 2, "expected": pytest.approx(0.35), "mae": pytest.approx(0.35)},
+    ]
+    assert worth["spearman_expected"] == pytest.approx(0.8)  # ranks 1 4 2 3 against 1 4 3 2
+    assert worth["spearman_score"] == pytest.approx(-0.8)
+    assert worth_of_expectation([0.1, 0.1], [0.5, 0.5], [0.2, 0.3])["spearman_expected"] is None
+    for columns in (([0.1], [0.5], [np.nan]), ([], [], []), ([0.1], [0.5, 0.5], [0.2])):
+        with pytest.raises(InputError, match="expected errors, scores and errors"):
+            worth_of_expectation(*columns)

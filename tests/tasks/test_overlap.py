@@ -10,7 +10,7 @@ import pytest
 
 from models.errors import InputError
 from models.formula import parse_many
-from tasks.applicability import applicability_column, load_applicability
+from tasks.applicability import applicability_columns, load_applicability
 from tasks.examples import ExampleParameters, choose_examples
 from tasks.overlap import remove_overlap
 
@@ -39,7 +39,7 @@ def test_the_domain_is_that_of_the_training_rows(stages: Any) -> None:
     assert domain is not None
     assert domain.n == (table["split"] == "train").sum()
     learnt = table.loc[table["split"] == "train", "formula"].iloc[0]
-    scores = applicability_column(stages.network, parse_many([learnt, "XeF2"]))
+    scores = applicability_columns(stages.network, parse_many([learnt, "XeF2"]))["applicability"]
     assert scores[1] == 0.0  # xenon was never seen
     assert 0.0 < scores[0] <= 1.0
     assert np.isfinite(scores).all()

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from models.applicability import ExpectedError
 from models.errors import InputError
 from models.formula import parse_many
 from models.uncertainty import expected_calibration_error, tempered
@@ -134,6 +135,19 @@ def test_a_predicted_uncertainty_is_calibrated(stages: Any, examples: ArtifactRe
     assert report["mae"] == pytest.approx(card.metrics["validation"]["mae"])
     assert card.calibration is not None
     assert card.calibration["uncertainty"]["scores"]
+    assert {"uncertainty.json", "uncertainty.svg", "applicability.json"} <= files(ref)
+    expected = read(stages, ref, "applicability.json")
+    assert expected["n"] == report["n"]
+    # weighted by their rows, the bins' errors are the error of the rows
+    assert np.average(
+        [one["mae"] for one in expected["bins"]], weights=[one["n"] for one in expected["bins"]]
+    ) == pytest.approx(report["mae"])
+    formulas = parse_many(load_examples(examples, "element_fraction").formula)
+    columns = predicted_columns(ref, formulas)
+    assert columns["expected_error"].shape == (len(formulas),)
+    assert (columns["expected_error"] > 0).all()
+    fitted = ExpectedError.from_dict(card.calibration["expected_error"])
+    assert fitted.n == card.split["calibration"]
     rows = load_examples(examples, "element_fraction")
     std = load_ensemble(ref).predict(rows.x).std
     assert std is not None

@@ -164,7 +164,7 @@ _LATER = frozenset(
 
 
 PRESETS: dict[str, dict[str, Any]] = {
-    "standard": {},
+    "standard": {"learning_rate": 2e-3, "weight_decay": 0.15},
     # A small set needs its steps from repetition, and the noise of a small batch against overfitting.
     "small": {"batch_size": 128, "weight_decay": 0.1},
 }

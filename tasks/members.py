@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Any
 
 from prefect.futures import PrefectFuture
@@ -31,8 +32,8 @@ def train_ensemble(
 ) -> ArtifactRef:
     """Train a network or an ensemble, on as many workers as it has members.
 
-    A member is the network of its own seed, so one that the store has already is not trained again. Where one worker
-    at a time can train, or a GPU trains all in one batched pass, a single task does; the artifact is the same.
+    A member is the network of its own seed, so one that the store has already is not trained again. Without a Dask
+    cluster, or where a GPU trains all in one batched pass, a single task trains them; the artifact is the same.
 
     Parameters
     ----------
@@ -45,23 +46,21 @@ def train_ensemble(
         A `model`.
     """
     members: Sequence[ArtifactRef] = ()
-    if _side_by_side(parameters, init):
+    if _are_tasks(parameters, init):
         request = model_request(ArtifactStore(root), rows, parameters, init, attributes)
         if ArtifactStore(root).find(request.key) is None:
             members = _train_members(root, rows, parameters, init, attributes)
     return train_network.submit(root, rows, parameters, init, attributes, members).result()
 
 
-def _side_by_side(parameters: TrainParameters, init: ArtifactRef | None) -> bool:
+def _are_tasks(parameters: TrainParameters, init: ArtifactRef | None) -> bool:
     """Return whether members are tasks of their own."""
     if parameters.members == 1 or (init is not None and len(read_model(init)[1]) > 1):
         return False  # members start from the source's members, one each
     workers = offered()
     if workers is None:
         return False
-    if any(worker.get("GPU", 0) >= 1 for worker in workers) and _fits_one_pass(parameters):
-        return False
-    return not workers or places_for(parameters.threads, workers) > 1
+    return not (any(worker.get("GPU", 0) >= 1 for worker in workers) and _fits_one_pass(parameters))
 
 
 def _fits_one_pass(parameters: TrainParameters) -> bool:
@@ -78,9 +77,13 @@ def _train_members(
     init: ArtifactRef | None,
     attributes: ArtifactRef | None,
 ) -> list[ArtifactRef]:
+    workers = offered()
+    # more threads than any worker has cores are slow, but no error: the same as for a single network
+    fits = not workers or places_for(parameters.threads, workers) > 0
+
     def submit(seed: int) -> PrefectFuture[Any]:
         member = parameters.model_copy(update={"members": 1, "seed": seed})
-        with placed(parameters.threads):
+        with placed(parameters.threads) if fits else nullcontext():
             return train_network.submit(root, rows, member, init, attributes)
 
     seeds = [parameters.seed + number for number in range(parameters.members)]

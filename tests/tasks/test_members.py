@@ -14,7 +14,7 @@ from storage.store import ArtifactStore
 from tasks import members
 from tasks.examples import ExampleParameters, choose_examples
 from tasks.inputs import as_rows
-from tasks.members import _side_by_side
+from tasks.members import _are_tasks
 from tasks.parameters import TrainParameters
 from tasks.placement import places_for
 from tasks.stage import reference
@@ -48,7 +48,7 @@ def test_places_for_trainings(threads: int, workers: list[dict[str, float]], pla
         ({}, [], True),  # a cluster that grows
         ({}, None, False),
         ({"members": 1}, [{"core": 2}, {"core": 1}], False),
-        ({"threads": 2}, [{"core": 2}, {"core": 1}], False),
+        ({"threads": 8}, [{"core": 2}], True),  # one after the other, and kept
         ({}, [{"GPU": 1}, {"GPU": 1}], False),  # one batched pass
         ({"network": "attention", "architecture": {}}, [{"GPU": 1}, {"GPU": 1}], True),
     ],
@@ -57,7 +57,7 @@ def test_when_members_are_tasks_of_their_own(
     monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any], workers: list[dict[str, float]] | None, apart: bool
 ) -> None:
     monkeypatch.setattr(members, "offered", lambda: workers)
-    assert _side_by_side(ENSEMBLE.model_copy(update=changes), None) == apart
+    assert _are_tasks(ENSEMBLE.model_copy(update=changes), None) == apart
 
 
 def test_members_of_a_source_start_the_members_of_an_ensemble_in_one_task(
@@ -65,8 +65,8 @@ def test_members_of_a_source_start_the_members_of_an_ensemble_in_one_task(
 ) -> None:
     monkeypatch.setattr(members, "offered", lambda: [{"core": 1}] * 4)
     single, many = (stages.run(train_network, stages.features, one) for one in (SMALL, ENSEMBLE))
-    assert _side_by_side(ENSEMBLE, single)
-    assert not _side_by_side(ENSEMBLE, many)
+    assert _are_tasks(ENSEMBLE, single)
+    assert not _are_tasks(ENSEMBLE, many)
 
 
 def test_an_ensemble_put_together_is_the_one_that_is_trained_in_one_task(stages: Any, tmp_path: Path) -> None:

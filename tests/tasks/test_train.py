@@ -84,7 +84,7 @@ def test_every_parameter_is_part_of_the_key(stages: Any, change: dict[str, Any])
 def test_a_preset_is_the_same_as_its_values() -> None:
     small = training_settings(TrainParameters(preset="small", epochs=3))
     standard = training_settings(TrainParameters(preset="standard", epochs=3, batch_size=small.batch_size))
-    assert small == replace(standard, weight_decay=small.weight_decay)
+    assert small == replace(standard, weight_decay=small.weight_decay, learning_rate=small.learning_rate)
 
 
 def test_a_killed_training_goes_on_and_ends_with_the_same_weights(

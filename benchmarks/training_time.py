@@ -71,7 +71,7 @@ def read_data(oqmd: str) -> Data:
     """Return the cleaned rows of the OQMD."""
     with tempfile.TemporaryDirectory() as folder:
         source = SourceParameters(source=f"file:{oqmd}", database="oqmd", functional="pbe")
-        examples = load_examples(as_rows(folder, oqmd, CleanParameters(), source, None))
+        examples = load_examples(as_rows(folder, oqmd, CleanParameters(), source, None), "element_fraction")
         parts = by_split(examples, ("train", "validation"))
         train, test = parts["train"], parts["validation"]
         return Data(examples.x[train], examples.y[train, 0], examples.x[test], examples.y[test, 0])

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import numpy as np
 import pytest
 
 from benchmarks.screen_page import section_of
-from benchmarks.training_time import TITLE, Data, Reached, ours, plain, said, section, until
+from benchmarks.training_time import TITLE, Data, Reached, ours, plain, read_data, said, section, until
 from models.elemnet import ELEMNET_DROPOUT_KEEP
 
 
@@ -18,6 +19,14 @@ def data() -> Data:
     x = np.pad(x, ((0, 0), (0, 82)))
     y = -2.0 * x[:, 0].astype(float)
     return Data(x[:64], y[:64], x[64:], y[64:])
+
+
+def test_rows_are_cleaned_and_split(tiny: Any) -> None:
+    read = read_data(str(tiny.energies_file))
+    assert read.x.shape == (len(read.y), 86)
+    assert 0 < len(read.x_test) == len(read.y_test) < len(read.y) < len(tiny.energies)
+    known = set(tiny.energies["formation_energy_per_atom"])
+    assert set(read.y) | set(read.y_test) <= known
 
 
 def test_error_is_that_of_what_is_predicted(data: Data) -> None:

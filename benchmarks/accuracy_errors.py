@@ -22,6 +22,8 @@ from tasks.reporting import style
 LEVELS = (50, 75, 90, 95, 99)
 MIN_ROWS = 20
 """Rows that an element must have for its error to be compared."""
+SHARES = np.linspace(0.0, 1.0, 401)
+"""Shares of the rows at which a distribution is drawn."""
 COLOURS = (style.BLUE, style.GREEN, style.ORANGE, style.RED, style.PURPLE, style.INK)
 
 Said = Mapping[str, pd.DataFrame]
@@ -88,8 +90,8 @@ def distribution_figure(said: Said) -> str:
         figure = style.new_figure(style.FULL_WIDTH, 4.3)
         axes = figure.add_subplot()
         for colour, (label, frame) in zip(COLOURS, said.items(), strict=False):
-            size = np.maximum(errors(frame), 1e-4)
-            axes.plot(size, np.arange(1, len(size) + 1) / len(size), color=colour, lw=1.5, label=label)
+            size = np.quantile(errors(frame), SHARES)
+            axes.plot(size, SHARES, color=colour, lw=1.5, label=label)
         axes.set(xscale="log", xlim=(1e-3, 2.0), ylim=(0, 1))
         style.log_axis(axes.xaxis, 1e-3, 2.0)
         axes.yaxis.set_major_formatter(PercentFormatter(1.0))

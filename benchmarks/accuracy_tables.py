@@ -40,6 +40,12 @@ def write_figure(name: str, svg: str) -> None:
     (folder / name).write_bytes(standalone(svg))
 
 
+def calibration_figure(ref: ArtifactRef, name: str, what: str) -> str:
+    """Copy a model's calibration plot beside the page; the line that shows it there."""
+    (PAGE.parent / "accuracy" / name).write_bytes(ArtifactStore.from_ref(ref).read_bytes(ref, "uncertainty.svg"))
+    return f"![Calibration of {what}](accuracy/{name})\n"
+
+
 def models(refs: Mapping[str, ArtifactRef], notes: Mapping[str, str] | None = None) -> str:
     """One row per model: errors on the validation rows, and what its training took."""
     rows = []

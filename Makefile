@@ -1,8 +1,7 @@
 # Each target sets up its own virtual environment when it is missing or stale.
 #   make demo    the whole campaign on the embedded starter set
-#   make test    lint, types, architecture, tests
+#   make test    lint, types, architecture, tests, coverage
 #   make soak    the long proofs        make bench   the measurements        make clean   remove what these leave
-#   make coverage   the tests again, a third slower, and the branches of models/ and storage/ that they take
 
 PYTHON ?= python3
 VENV := .venv
@@ -14,15 +13,12 @@ FRESH := $(if $(filter-out $(HOME_OF_VENV),$(shell cat $(VENV)/.made-for 2>/dev/
 # files in their order: the longest are not the smallest, which xdist would leave for the end
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo test coverage lint format soak bench starter-set clean constraints force
+.PHONY: demo test lint format soak bench starter-set clean constraints force
 
 demo: $(VENV)/.core
 	@$(BIN)/elemscreen demo
 
 test: lint
-	@$(PYTEST) -m "not soak"
-
-coverage: $(VENV)/.dev
 	@$(PYTEST) -m "not soak" --cov --cov-report=term
 
 lint: $(VENV)/.dev

@@ -8,13 +8,11 @@ from typing import Any
 
 from prefect.futures import PrefectFuture
 
-from models.architectures import architecture
-from models.losses import outputs_per_target
 from models.training_together import can_train_together
 from storage.artifact import ArtifactRef
-from storage.model_files import read_model
 from storage.store import ArtifactStore
 from tasks.learning import training_settings
+from tasks.loading import load_card
 from tasks.parameters import TrainParameters
 from tasks.placement import offered, placed, places_for
 from tasks.train import model_request, train_network
@@ -47,27 +45,22 @@ def train_ensemble(
     """
     members: Sequence[ArtifactRef] = ()
     if _are_tasks(parameters, init):
-        request = model_request(ArtifactStore(root), rows, parameters, init, attributes)
-        if ArtifactStore(root).find(request.key) is None:
+        store = ArtifactStore(root)
+        if store.find(model_request(store, rows, parameters, init, attributes).key) is None:
             members = _train_members(root, rows, parameters, init, attributes)
     return train_network.submit(root, rows, parameters, init, attributes, members).result()
 
 
 def _are_tasks(parameters: TrainParameters, init: ArtifactRef | None) -> bool:
     """Return whether members are tasks of their own."""
-    if parameters.members == 1 or (init is not None and len(read_model(init)[1]) > 1):
+    if parameters.members == 1 or (init is not None and load_card(init).n_members > 1):
         return False  # members start from the source's members, one each
     workers = offered()
     if workers is None:
         return False
-    return not (any(worker.get("GPU", 0) >= 1 for worker in workers) and _fits_one_pass(parameters))
-
-
-def _fits_one_pass(parameters: TrainParameters) -> bool:
-    settings = training_settings(parameters)
-    outputs = outputs_per_target(settings.loss)
-    described = architecture(parameters.network, 1, outputs, parameters.architecture)
-    return can_train_together(described, settings)
+    # as `tasks.learning.learn` does it, which trains members that start from a source one by one
+    one_pass = init is None and can_train_together({"name": parameters.network}, training_settings(parameters))
+    return not (one_pass and any(worker.get("GPU", 0) >= 1 for worker in workers))
 
 
 def _train_members(

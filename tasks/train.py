@@ -43,8 +43,6 @@ from tasks.learning import (
     training_settings,
 )  # fmt: skip
 from tasks.parameters import TrainParameters
-from tasks.reporting import figures_uncertainty
-from tasks.reporting.style import standalone
 from tasks.stage import build, stage
 
 __all__ = ["model_request", "train_network", "training_rows", "training_settings"]
@@ -260,9 +258,13 @@ def _write_reports(
     writer.write_json("errors_by_element.json", errors.to_dict("records"))
     if card.calibration is not None and measured == "validation":
         calibrated = CalibratedUncertainty.from_dict(card.calibration["uncertainty"])
+        from tasks.reporting import figures_uncertainty, style  # every worker imports this module, few draw
+
         quality = uncertainty_report(truth, mean, raw_std(said), calibrated)
         writer.write_json("uncertainty.json", quality)
-        writer.write_bytes("uncertainty.svg", standalone(figures_uncertainty.calibration(quality, examples.units[0])))
+        writer.write_bytes(
+            "uncertainty.svg", style.standalone(figures_uncertainty.calibration(quality, examples.units[0]))
+        )
         if "expected_error" in card.calibration:
             described, scores = supported["validation"]
             error = (mean - truth)[np.searchsorted(part, described)]

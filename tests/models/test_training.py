@@ -369,7 +369,8 @@ def test_schedule_rises_to_the_peak_and_falls_to_zero() -> None:
 
 
 def test_presets_and_dictionaries() -> None:
-    assert TrainingParameters.for_rows(140_000) == TrainingParameters.preset("standard")
+    standard = replace(TrainingParameters(), learning_rate=2e-3, weight_decay=0.15)
+    assert TrainingParameters.for_rows(140_000) == TrainingParameters.preset("standard") == standard
     small = TrainingParameters.for_rows(6_000, seed=3)
     assert small == TrainingParameters.preset("small", seed=3)
     assert small.batch_size < TrainingParameters().batch_size

@@ -67,6 +67,8 @@ def test_members_of_a_source_start_the_members_of_an_ensemble_in_one_task(
     single, many = (stages.run(train_network, stages.features, one) for one in (SMALL, ENSEMBLE))
     assert _are_tasks(ENSEMBLE, single)
     assert not _are_tasks(ENSEMBLE, many)
+    monkeypatch.setattr(members, "offered", lambda: [{"GPU": 1}] * 2)
+    assert _are_tasks(ENSEMBLE, single)  # only what starts from nothing fits one pass
 
 
 def test_an_ensemble_put_together_is_the_one_that_is_trained_in_one_task(stages: Any, tmp_path: Path) -> None:

@@ -26,11 +26,11 @@ from benchmarks.run import machine
 from deployments.commands.run import run_flow
 from flows.cross_validate import CrossValidateParameters, cross_validate
 from flows.parameters import TrainFlowParameters
-from flows.run import store_root
 from flows.train import train
 from flows.transfer import TransferFlowParameters, transfer
 from storage.artifact import ArtifactRef
 from storage.model_files import read_model
+from storage.root import store_root
 from tasks.examples import ExampleParameters
 from tasks.inputs import as_model
 from tasks.parameters import SourceParameters, TrainParameters

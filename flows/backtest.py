@@ -6,8 +6,9 @@ from prefect import flow
 from pydantic import Field
 
 from flows.parameters import FlowParameters
-from flows.run import on_cluster, store_root
+from flows.run import on_cluster
 from storage.artifact import ArtifactRef
+from storage.root import store_root
 from tasks.backtest import hold_out, judge_held_out
 from tasks.backtest_parameters import HoldoutParameters, JudgeParameters
 from tasks.calibrate import calibrate

@@ -5,7 +5,8 @@ from __future__ import annotations
 from prefect import flow
 
 from flows.parameters import CampaignParameters
-from flows.run import CampaignResult, on_cluster, store_root
+from flows.run import CampaignResult, on_cluster
+from storage.root import store_root
 from tasks.calibrate import calibrate
 from tasks.clean import clean_phases, clean_training
 from tasks.cluster import usual_block_size

@@ -6,8 +6,9 @@ from prefect import flow
 from pydantic import Field, model_validator
 
 from flows.parameters import LearnFlowParameters
-from flows.run import on_cluster, store_root
+from flows.run import on_cluster
 from storage.artifact import ArtifactRef
+from storage.root import store_root
 from tasks.cross_validation import summarise_folds
 from tasks.fold import plan_folds
 from tasks.fold_runs import run_entries

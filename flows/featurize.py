@@ -6,8 +6,9 @@ from prefect import flow
 from pydantic import Field
 
 from flows.parameters import FlowParameters
-from flows.run import on_cluster, store_root
+from flows.run import on_cluster
 from storage.artifact import ArtifactRef
+from storage.root import store_root
 from tasks.attributes import FeaturizeParameters, featurize_attributes
 from tasks.inputs import resolve_compounds, resolve_features
 from tasks.parameters import CleanParameters, SourceParameters

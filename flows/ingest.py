@@ -5,7 +5,8 @@ from __future__ import annotations
 from prefect import flow
 
 from flows.parameters import IngestParameters
-from flows.run import IngestResult, on_cluster, run_day, store_root
+from flows.run import IngestResult, on_cluster, run_day
+from storage.root import store_root
 from tasks.drift import check_drift
 from tasks.ingest import ingest as ingest_source
 from tasks.merge_sources import merge_sources

@@ -5,8 +5,9 @@ from __future__ import annotations
 from prefect import flow
 
 from flows.parameters import RankFlowParameters
-from flows.run import on_cluster, store_root
+from flows.run import on_cluster
 from storage.artifact import ArtifactRef
+from storage.root import store_root
 from tasks.featurize import featurize_graphs
 from tasks.inputs import resolve_compounds, resolve_model
 from tasks.moduli import predict_moduli, train_moduli

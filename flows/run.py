@@ -1,9 +1,7 @@
-"""How a flow gets its store and its cluster."""
+"""How a flow gets its cluster and its day, and what it ends with."""
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
 from typing import ParamSpec, TypeVar
 
 from prefect import Flow
@@ -15,8 +13,6 @@ from tasks.cluster import open_cluster
 
 P = ParamSpec("P")
 R = TypeVar("R")
-
-DEFAULT_STORE = "elemscreen-store"
 
 
 class IngestResult(BaseModel):
@@ -37,12 +33,6 @@ class CampaignResult(BaseModel):
     candidates: ArtifactRef
     ranking: ArtifactRef
     report: ArtifactRef
-
-
-def store_root(store: str | None) -> str:
-    """Return the store's folder (absolute) or URL: as given, from $ELEMSCREEN_STORE, or ./elemscreen-store."""
-    root = store or os.environ.get("ELEMSCREEN_STORE") or DEFAULT_STORE
-    return root if "://" in root else str(Path(root).expanduser().absolute())
 
 
 def run_day() -> str | None:

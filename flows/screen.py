@@ -5,8 +5,9 @@ from __future__ import annotations
 from prefect import flow
 
 from flows.parameters import ScreenFlowParameters
-from flows.run import on_cluster, store_root
+from flows.run import on_cluster
 from storage.artifact import ArtifactRef
+from storage.root import store_root
 from tasks.calibrate import calibrate
 from tasks.cluster import usual_block_size
 from tasks.formulas import with_lists

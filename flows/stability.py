@@ -6,8 +6,9 @@ from prefect import flow
 from pydantic import Field, model_validator
 
 from flows.parameters import FlowParameters
-from flows.run import on_cluster, store_root
+from flows.run import on_cluster
 from storage.artifact import ArtifactRef
+from storage.root import store_root
 from tasks.examples import ExampleParameters
 from tasks.fold import plan_folds
 from tasks.fold_runs import run_entries

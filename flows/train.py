@@ -5,8 +5,9 @@ from __future__ import annotations
 from prefect import flow
 
 from flows.parameters import TrainFlowParameters
-from flows.run import on_cluster, store_root
+from flows.run import on_cluster
 from storage.artifact import ArtifactRef
+from storage.root import store_root
 from tasks.inputs import resolve_attributes, resolve_model, resolve_rows
 from tasks.members import train_ensemble
 

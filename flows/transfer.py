@@ -6,8 +6,9 @@ from prefect import flow
 from pydantic import Field
 
 from flows.parameters import FlowParameters
-from flows.run import on_cluster, store_root
+from flows.run import on_cluster
 from storage.artifact import ArtifactRef
+from storage.root import store_root
 from tasks.cross_validation import summarise_folds
 from tasks.examples import ExampleParameters
 from tasks.fold import plan_folds

@@ -6,8 +6,9 @@ from prefect import flow
 from pydantic import Field
 
 from flows.parameters import LearnFlowParameters
-from flows.run import on_cluster, store_root
+from flows.run import on_cluster
 from storage.artifact import ArtifactRef
+from storage.root import store_root
 from tasks.fold import plan_folds
 from tasks.inputs import resolve_attributes, resolve_rows
 from tasks.parameters import TrainParameters

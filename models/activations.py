@@ -6,7 +6,7 @@ activations of a layer, projected on their first two principal components.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
 
@@ -101,25 +101,46 @@ def layer_activations(
         For an unknown layer, inputs that are no finite table, a layer that does not run once per batch or gives no
         table, or a result above ``max_bytes``.
     """
-    module, rectify = _find(network, layer)
+    return activations_by_layer(network, x, (layer,), batch_rows=batch_rows, max_bytes=max_bytes)[layer]
+
+
+def activations_by_layer(
+    network: nn.Module,
+    x: NDArray[np.floating] | Iterable[Any],
+    layers: Sequence[Layer],
+    *,
+    batch_rows: int = BATCH_ROWS,
+    max_bytes: int = MAX_BYTES,
+) -> dict[Layer, NDArray[np.float32]]:
+    """Compute the outputs of several layers, which the rows pass once; see `layer_activations`, also for the errors.
+
+    The tables of all layers together have to stay below ``max_bytes``.
+    """
+    found = {layer: _find(network, layer) for layer in layers}
     batches = _array_batches(network, x, batch_rows) if isinstance(x, np.ndarray) else ((b, None) for b in x)
     n_rows = len(x) if isinstance(x, np.ndarray) else 0
-    parts: list[NDArray[np.float32]] = []
+    parts: dict[Layer, list[NDArray[np.float32]]] = {layer: [] for layer in found}
     size = 0
     with _evaluating(network), torch.inference_mode():
         for inputs, rows in batches:
-            output = _one_output(network, module, inputs, layer)
-            if rows is not None and len(output) != batch_rows:
-                raise InputError(f"layer {layer} gives {len(output)} rows for {batch_rows} inputs; take another layer")
-            parts.append(_as_table(output.relu() if rectify else output, rows))
-            size += parts[-1].nbytes
-            if max(size, n_rows * parts[-1].shape[1] * 4) > max_bytes:
+            outputs = _outputs(network, {layer: module for layer, (module, _) in found.items()}, inputs)
+            width = 0
+            for layer, output in outputs.items():
+                if rows is not None and len(output) != batch_rows:
+                    raise InputError(
+                        f"layer {layer} gives {len(output)} rows for {batch_rows} inputs; take another layer"
+                    )
+                parts[layer].append(_as_table(output.relu() if found[layer][1] else output, rows))
+                size += parts[layer][-1].nbytes
+                width += parts[layer][-1].shape[1]
+            if max(size, n_rows * width * 4) > max_bytes:
+                said = ", ".join(str(layer) for layer in layers)
                 raise InputError(
-                    f"the activations of layer {layer} take more than {max_bytes / 2**30:.2g} GiB; give fewer rows"
+                    f"the activations of layer {said} take more than {max_bytes / 2**30:.2g} GiB; give fewer rows"
                 )
-    if not parts:
+    if not size:
         raise InputError("there are no rows to compute activations of; give at least one")
-    return np.concatenate(parts)
+    return {layer: np.concatenate(tables) for layer, tables in parts.items()}
 
 
 def principal_components(
@@ -212,19 +233,27 @@ def _evaluating(network: nn.Module) -> Iterator[None]:
             module.training = True
 
 
-def _one_output(network: nn.Module, module: nn.Module, inputs: Any, layer: Layer) -> Tensor:
-    """Run the network on one batch and return what the module gave."""
-    outputs: list[Any] = []
-    handle = module.register_forward_hook(lambda _module, _inputs, output: outputs.append(output))
+def _outputs(network: nn.Module, modules: Mapping[Layer, nn.Module], inputs: Any) -> dict[Layer, Tensor]:
+    """Run the network on one batch and return what each module gave."""
+    outputs: dict[Layer, list[Any]] = {layer: [] for layer in modules}
+
+    def listener(heard: list[Any]) -> Callable[[nn.Module, Any, Any], None]:
+        return lambda _module, _inputs, output: heard.append(output)
+
+    handles = [module.register_forward_hook(listener(outputs[layer])) for layer, module in modules.items()]
     try:
         network(inputs)
     finally:
-        handle.remove()
-    if len(outputs) != 1:
-        raise InputError(f"layer {layer} runs {len(outputs)} times per batch, not once; take another layer")
-    if not isinstance(outputs[0], Tensor) or outputs[0].ndim == 0:
-        raise InputError(f"layer {layer} gives no table of numbers but {type(outputs[0]).__name__}; take another layer")
-    return outputs[0]
+        for handle in handles:
+            handle.remove()
+    for layer, heard in outputs.items():
+        if len(heard) != 1:
+            raise InputError(f"layer {layer} runs {len(heard)} times per batch, not once; take another layer")
+        if not isinstance(heard[0], Tensor) or heard[0].ndim == 0:
+            raise InputError(
+                f"layer {layer} gives no table of numbers but {type(heard[0]).__name__}; take another layer"
+            )
+    return {layer: heard[0] for layer, heard in outputs.items()}
 
 
 def _as_table(output: Tensor, rows: int | None) -> NDArray[np.float32]:

@@ -17,11 +17,8 @@ from typing import Any, Final
 
 import numpy as np
 import pandas as pd
+import scipy
 from numpy.typing import ArrayLike, NDArray
-from scipy.optimize import minimize
-from scipy.sparse import csr_array
-from scipy.spatial import cKDTree
-from scipy.stats import spearmanr
 
 from models.best_per_system import ascending_columns
 from models.elements import N_ELEMENTS
@@ -87,7 +84,7 @@ class Applicability:
             raise InputError("no training rows to judge compositions by: give the table that trained the network")
         rows, places = np.nonzero(columns >= 0)
         ones = np.ones(len(rows), dtype=np.int64)
-        present = csr_array((ones, (rows, columns[rows, places])), shape=(len(columns), N_ELEMENTS))
+        present = scipy.sparse.csr_array((ones, (rows, columns[rows, places])), shape=(len(columns), N_ELEMENTS))
         coprime = counts // np.gcd.reduce(counts, axis=1, keepdims=True)
         different = np.unique(np.column_stack([columns.astype(np.int64), coprime]), axis=0)
         width = columns.shape[1]
@@ -165,8 +162,8 @@ class Applicability:
         return Novelty.of_compositions(self.elements, self.counts, radius=LARGEST_RADIUS)
 
     @cached_property
-    def _tree(self) -> cKDTree:
-        return cKDTree(composition_fractions(self.elements, self.counts))
+    def _tree(self) -> scipy.spatial.cKDTree:
+        return scipy.spatial.cKDTree(composition_fractions(self.elements, self.counts))
 
 
 @dataclass(frozen=True)
@@ -263,7 +260,9 @@ def fit_error(descriptors: pd.DataFrame | Mapping[str, ArrayLike], abs_error: Ar
         return float(np.mean(log + ratio)), np.concatenate([[slope.mean()], slope @ z / len(z)])
 
     bounds = [(-5.0, 5.0), *[(0.0, 5.0)] * len(DESCRIPTORS)]
-    theta = minimize(loss, x0=np.zeros(len(bounds)), jac=True, bounds=bounds, method="L-BFGS-B", tol=1e-12).x
+    theta = scipy.optimize.minimize(
+        loss, x0=np.zeros(len(bounds)), jac=True, bounds=bounds, method="L-BFGS-B", tol=1e-12
+    ).x
     weights = np.where(varied, theta[1:] / np.where(varied, spread, 1.0), 0.0)
     intercept = float(theta[0] + math.log(mean) - weights @ centre)
     ratio = error / np.exp(intercept + x @ weights)
@@ -293,7 +292,7 @@ def worth_of_expectation(
 
     def rank(values: FloatArray) -> float | None:
         ordered = np.ptp(values) > 0 and np.ptp(size) > 0
-        return float(spearmanr(values, size).statistic) if ordered else None
+        return float(scipy.stats.spearmanr(values, size).statistic) if ordered else None
 
     parts = np.array_split(np.lexsort((size, wanted)), min(n_bins, len(size)))
     bins = [{"n": len(rows), "expected": float(wanted[rows].mean()), "mae": float(size[rows].mean())} for rows in parts]

@@ -25,7 +25,6 @@ from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
-from pymatgen.analysis.molecule_structure_comparator import CovalentRadius
 from pymatgen.core import Element
 
 N_ATOM_FEATURES = 92
@@ -56,6 +55,8 @@ def atom_feature_table() -> NDArray[np.float32]:
 
 def _bins(element: Element) -> list[NDArray[np.float32]]:
     """Encode one element as nine one-hot blocks."""
+    from pymatgen.analysis.molecule_structure_comparator import CovalentRadius  # takes half a second
+
     f_block = element.block == "f"
     group = 0 if f_block else element.group
     return [

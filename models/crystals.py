@@ -6,9 +6,7 @@ import json
 import warnings
 
 import numpy as np
-from pymatgen.analysis.molecule_structure_comparator import CovalentRadius
 from pymatgen.core import Structure
-from pymatgen.symmetry.analyzer import SpacegroupAnalyzer
 
 DECIMALS = 5
 
@@ -47,6 +45,8 @@ def read_structure(text: str) -> Structure:
 
 def spacegroup_number(structure: Structure, tolerance: float = 0.05) -> int:
     """International number of the space group within ``tolerance`` (A); 0 where spglib finds none."""
+    from pymatgen.symmetry.analyzer import SpacegroupAnalyzer  # takes half a second to import
+
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
@@ -64,6 +64,8 @@ def shortest_ratio(structure: Structure) -> float:
 
     Neighbours are looked for within 3.5 A; infinite where there are none.
     """
+    from pymatgen.analysis.molecule_structure_comparator import CovalentRadius  # takes half a second
+
     centres, others, _, distances = structure.get_neighbor_list(3.5)
     if len(distances) == 0:
         return float("inf")

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pymatgen.core import Element
 from torch import nn
 
-from models.activations import Layer, layer_activations
+from models.activations import Layer, activations_by_layer
 from models.elements import ACTINIDES, ELEMENT_INDEX, ELEMENTS, LANTHANIDES, N_ELEMENTS
 from models.errors import InputError
 
@@ -66,21 +66,24 @@ def element_groups() -> tuple[str, ...]:
     return tuple(named.get(symbol) or str(Element(symbol).group) for symbol in ELEMENTS)
 
 
-def element_vectors(network: nn.Module, layer: Layer, partners: Sequence[str] = ()) -> NDArray[np.float64]:
+def element_vectors(
+    network: nn.Module, layers: Sequence[Layer], partners: Sequence[str] = ()
+) -> dict[Layer, NDArray[np.float64]]:
     """Activations that stand for the 86 elements.
 
     Parameters
     ----------
     network : nn.Module
         A network of element fractions.
-    layer : str or int
+    layers : sequence of str or int
         See `models.activations.layer_activations`. The name of a dense layer gives its response before the ReLU.
     partners : sequence of str
         None: the pure elements. Else the mean over the compounds AX with each X of these, without X itself.
 
     Returns
     -------
-    ndarray, shape (86, w)
+    dict of ndarray, shape (86, w)
+        By layer.
 
     Raises
     ------
@@ -88,7 +91,8 @@ def element_vectors(network: nn.Module, layer: Layer, partners: Sequence[str] = 
         For an unknown layer or element, or one partner alone, which leaves nothing for itself.
     """
     if not partners:
-        return layer_activations(network, np.eye(N_ELEMENTS, dtype=np.float32), layer).astype(np.float64)
+        pure = activations_by_layer(network, np.eye(N_ELEMENTS, dtype=np.float32), layers)
+        return {layer: table.astype(np.float64) for layer, table in pure.items()}
     unknown = [symbol for symbol in partners if symbol not in ELEMENT_INDEX]
     if unknown:
         raise InputError(f"element {unknown[0]} is outside the 86 elements; take another partner")
@@ -99,10 +103,15 @@ def element_vectors(network: nn.Module, layer: Layer, partners: Sequence[str] = 
     first, second = np.array(compounds).T
     inputs = np.zeros((len(compounds), N_ELEMENTS), dtype=np.float32)
     inputs[np.arange(len(compounds)), first] = inputs[np.arange(len(compounds)), second] = 0.5
-    activations = layer_activations(network, inputs, layer)
+    found = activations_by_layer(network, inputs, layers)
+    return {layer: _means(table, first) for layer, table in found.items()}
+
+
+def _means(activations: NDArray[np.float32], element: NDArray[np.integer]) -> NDArray[np.float64]:
+    """Mean (86, w) of the rows of each element."""
     totals = np.zeros((N_ELEMENTS, activations.shape[1]))
-    np.add.at(totals, first, activations.astype(np.float64))
-    return totals / np.bincount(first, minlength=N_ELEMENTS)[:, None]
+    np.add.at(totals, element, activations.astype(np.float64))
+    return totals / np.bincount(element, minlength=N_ELEMENTS)[:, None]
 
 
 def similarity_matrix(vectors: NDArray[np.floating], measure: Measure = "centred") -> NDArray[np.float64]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Final
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy.spatial import ConvexHull
 
 _STEEPEST: Final = 1e-7
 """Facets whose normal has a smaller energy part are walls of the composition simplex, up to rounding."""
@@ -37,7 +37,7 @@ def lower_facets(points: NDArray[np.float64], energies: NDArray[np.float64]) -> 
     # facet. Qhull works in the k - 1 independent fractions and the energy.
     apex = np.full((1, k), 1.0 / k)
     cloud = np.column_stack([np.vstack([fractions, apex])[:, 1:], np.append(heights, 1.0)])
-    equations = ConvexHull(cloud).equations
+    equations = scipy.spatial.ConvexHull(cloud).equations
     equations = equations[equations[:, k - 1] < -_STEEPEST]
     at_first = -equations[:, k] / equations[:, k - 1]
     slopes = -equations[:, : k - 1] / equations[:, k - 1 : k]

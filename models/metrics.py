@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
+import scipy
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import rankdata
 
 from models.elements import ELEMENTS
 from models.errors import InputError
@@ -88,7 +88,7 @@ def classification_metrics(labels: ArrayLike, probability: ArrayLike) -> dict[st
     recall = hits / n_one if n_one else None
     specificity = (n_zero - (n_said - hits)) / n_zero if n_zero else None
     safe = np.clip(p, 1e-7, 1.0 - 1e-7)
-    ranks = rankdata(p)
+    ranks = scipy.stats.rankdata(p)
     area = (float(ranks[is_one].sum()) - n_one * (n_one + 1) / 2) / (n_one * n_zero) if n_one and n_zero else None
     return {
         "n": len(y),

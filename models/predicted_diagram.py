@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy.spatial import ConvexHull
 
 from models.elements import ELEMENT_INDEX
 from models.errors import InputError
@@ -234,6 +234,6 @@ def _tie_lines(
             on = on[np.argsort(shares[on, 1])]
             edges = np.array([[0, len(on) - 1]])
         else:
-            edges = ConvexHull(shares[on, 1:]).simplices
+            edges = scipy.spatial.ConvexHull(shares[on, 1:]).simplices
         pairs |= {(int(a), int(b)) for a, b in np.sort(on[edges], axis=1)}
     return np.array(sorted(pairs), dtype=np.int64).reshape(-1, 2)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping
-from typing import Any
-
-from torch import nn
+from typing import TYPE_CHECKING, Any
 
 from models.errors import InputError
+
+if TYPE_CHECKING:  # names alone are asked for where nothing is trained, and torch takes seconds to import
+    from torch import nn
 
 ARCHITECTURES: dict[str, str] = {
     "elemnet": "models.elemnet:ElemNet",
@@ -41,6 +42,8 @@ def build(architecture: Mapping[str, Any]) -> nn.Module:
     InputError
         If the name is unknown, or a parameter is not one of the network's.
     """
+    from torch import nn
+
     name = architecture.get("name")
     if name not in ARCHITECTURES:
         raise InputError(f"Unknown network {name!r}: choose one of {', '.join(sorted(ARCHITECTURES))}.")

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
-from scipy.stats import rankdata, spearmanr
+import scipy
 
 from models.errors import InputError
 
@@ -321,7 +321,7 @@ def rank_correlations(
             continue
         x = np.array([configuration[dimension.name] for configuration in configurations], dtype=np.float64)
         is_defined = len(x) > 2 and len(set(x)) > 1 and len(set(values)) > 1
-        rho = float(spearmanr(rankdata(x), rankdata(values)).statistic) if is_defined else None
+        rho = float(scipy.stats.spearmanr(x, values).statistic) if is_defined else None
         found.append({"name": dimension.name, "rank_correlation": rho})
     return sorted(found, key=lambda line: -abs(line["rank_correlation"] or 0.0))
 

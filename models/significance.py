@@ -15,8 +15,8 @@ from typing import Any, Final
 
 import numpy as np
 import pandas as pd
+import scipy
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
 
 from models.errors import InputError
 
@@ -77,7 +77,7 @@ def mean_interval(values: ArrayLike, level: float = LEVEL) -> tuple[float, float
     if not 0.0 < level < 1.0:
         raise InputError(f"the confidence level must be between 0 and 1, not {level}")
     mean = float(x.mean())
-    half = float(stats.t.ppf(0.5 + level / 2.0, len(x) - 1)) * float(x.std(ddof=1)) / math.sqrt(len(x))
+    half = float(scipy.stats.t.ppf(0.5 + level / 2.0, len(x) - 1)) * float(x.std(ddof=1)) / math.sqrt(len(x))
     return mean, mean - half, mean + half
 
 
@@ -161,10 +161,10 @@ def corrected_t_test(differences: ArrayLike, n_train: float, n_test: float) -> P
         raise InputError(f"folds of {n_train} training and {n_test} test rows cannot be; both must be positive")
     mean, freedom = float(d.mean()), len(d) - 1
     error = float(d.std(ddof=1)) * math.sqrt(1.0 / len(d) + n_test / n_train)
-    half = float(stats.t.ppf(0.5 + LEVEL / 2.0, freedom)) * error
+    half = float(scipy.stats.t.ppf(0.5 + LEVEL / 2.0, freedom)) * error
     largest = 0.0 if mean == 0.0 else math.inf  # of differences that do not vary
     statistic = abs(mean) / error if error > 0.0 else largest
-    return PairedResult(mean, mean - half, mean + half, 2.0 * float(stats.t.sf(statistic, freedom)), len(d))
+    return PairedResult(mean, mean - half, mean + half, 2.0 * float(scipy.stats.t.sf(statistic, freedom)), len(d))
 
 
 def holm(p_values: ArrayLike) -> NDArray[np.float64]:
@@ -260,7 +260,7 @@ def rank_correlation(a: ArrayLike, b: ArrayLike) -> tuple[float, float]:
     x, y = _pair(a, b, "values to correlate", 3)
     if np.ptp(x) == 0.0 or np.ptp(y) == 0.0:
         raise InputError("constant values have no rank correlation; give values that differ")
-    result = stats.spearmanr(x, y)
+    result = scipy.stats.spearmanr(x, y)
     return float(result.statistic), float(result.pvalue)
 
 

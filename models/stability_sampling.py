@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import norm, qmc
 
 from models.electrodeposition import LITHIUM, StabilityConstants, stability_parameter
 from models.errors import InputError
@@ -77,10 +77,10 @@ def standard_draws(parameters: SamplingParameters) -> FloatArray:
     ndarray, shape (3, n_samples)
         For log10 K, log10 G and log10 v; unit variance.
     """
-    sobol = qmc.Sobol(d=3, scramble=True, rng=np.random.default_rng(parameters.seed))
+    sobol = scipy.stats.qmc.Sobol(d=3, scramble=True, rng=np.random.default_rng(parameters.seed))
     uniform = sobol.random(parameters.n_samples)
     tiny = np.finfo(np.float64).eps
-    normals = norm.ppf(np.clip(uniform, tiny, 1 - tiny)).T
+    normals = scipy.stats.norm.ppf(np.clip(uniform, tiny, 1 - tiny)).T
     rho = parameters.correlation
     return np.stack([normals[0], rho * normals[0] + np.sqrt(1 - rho**2) * normals[1], normals[2]])
 

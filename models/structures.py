@@ -8,8 +8,6 @@ from collections.abc import Sequence
 
 import numpy as np
 from pymatgen.core import DummySpecies, Structure
-from pymatgen.io.cif import CifParser
-from pymatgen.io.vasp import Poscar
 
 from models.errors import InputError
 
@@ -130,6 +128,8 @@ def _from_json(text: str) -> Structure:
 
 def _from_cif(text: str) -> Structure:
     """Read the first structure of a CIF, sites as written."""
+    from pymatgen.io.cif import CifParser  # a second to import, and most tables hold JSON
+
     # two atoms on one place must end as an error and not be merged, so sums of occupation above one are not accepted
     return CifParser.from_str(text, occupancy_tolerance=1.0).parse_structures(primitive=False, on_error="raise")[0]
 
@@ -139,6 +139,8 @@ def _from_poscar(text: str) -> Structure:
     lines = text.splitlines()
     if len(lines) < 8 or not any(part[:1].isalpha() for part in lines[5].split()):
         raise InputError("structure is no CIF, no JSON and no POSCAR with a line of element symbols")
+    from pymatgen.io.vasp import Poscar  # a second to import, and most tables hold JSON
+
     return Poscar.from_str(text).structure
 
 

@@ -13,8 +13,8 @@ from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy.stats import beta
 
 from models.cascade import Arithmetic, Band, decide
 from models.errors import InputError
@@ -96,8 +96,8 @@ def clopper_pearson(successes: int, n: int, confidence: float = CONFIDENCE) -> t
     if not (0 <= successes <= n and n > 0 and 0 < confidence < 1):
         raise InputError(f"an interval needs 0 to n successes of n draws, got {successes} of {n} at {confidence}")
     tail = (1 - confidence) / 2
-    low = 0.0 if successes == 0 else float(beta.ppf(tail, successes, n - successes + 1))
-    high = 1.0 if successes == n else float(beta.ppf(1 - tail, successes + 1, n - successes))
+    low = 0.0 if successes == 0 else float(scipy.stats.beta.ppf(tail, successes, n - successes + 1))
+    high = 1.0 if successes == n else float(scipy.stats.beta.ppf(1 - tail, successes + 1, n - successes))
     return low, high
 
 

@@ -17,10 +17,8 @@ from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike, NDArray
-from scipy.optimize import isotonic_regression, minimize, minimize_scalar
-from scipy.special import boxcox, inv_boxcox, log_softmax, softmax
-from scipy.stats import spearmanr
 
 from models.errors import InputError
 from models.stability import wilson
@@ -124,7 +122,7 @@ class CalibratedUncertainty:
             raise InputError("A quantile needs a probability between 0 and 1, both excluded.")
         z = np.interp(p, LEVELS, self.quantiles)
         for sign, beyond, (scale, shape) in ((-1, p, self.lower_tail), (1, 1.0 - p, self.upper_tail)):
-            z = z + sign * scale * boxcox(_END / np.minimum(beyond, _END), shape)
+            z = z + sign * scale * scipy.special.boxcox(_END / np.minimum(beyond, _END), shape)
         return np.asarray(np.asarray(mean, dtype=np.float64) + self.apply(std) * z)
 
     def interval(self, mean: ArrayLike, std: ArrayLike, level: float = 0.95) -> tuple[FloatArray, FloatArray]:
@@ -136,8 +134,8 @@ class CalibratedUncertainty:
         """Probability that the truth is at or below a value; at the truth itself, its PIT value."""
         z = (np.asarray(value, dtype=np.float64) - np.asarray(mean, dtype=np.float64)) / self.apply(std)
         first, last = self.quantiles[0], self.quantiles[-1]
-        low = _END / inv_boxcox(np.maximum(first - z, 0.0) / self.lower_tail[0], self.lower_tail[1])
-        high = _END / inv_boxcox(np.maximum(z - last, 0.0) / self.upper_tail[0], self.upper_tail[1])
+        low = _END / scipy.special.inv_boxcox(np.maximum(first - z, 0.0) / self.lower_tail[0], self.lower_tail[1])
+        high = _END / scipy.special.inv_boxcox(np.maximum(z - last, 0.0) / self.upper_tail[0], self.upper_tail[1])
         inside = np.interp(z, self.quantiles, LEVELS)
         return np.asarray(np.where(z < first, low, np.where(z > last, 1.0 - high, inside)))
 
@@ -272,7 +270,7 @@ def uncertainty_report(
         "mae": float(np.mean(np.abs(error))),
         "crps": float(calibrated.crps(y, mu, s).mean()),
         "error_by_spread": error_by_spread(error, calibrated.deviation(s), n_bins),
-        "spearman": float(spearmanr(np.abs(error), s).statistic) if ordered else None,
+        "spearman": float(scipy.stats.spearmanr(np.abs(error), s).statistic) if ordered else None,
     }
 
 
@@ -287,7 +285,9 @@ def fit_temperature(logits: ArrayLike, labels: ArrayLike) -> float:
     if not np.isin(y, np.arange(x.shape[1])).all():
         raise InputError(f"Labels must be whole numbers from 0 to {x.shape[1] - 1}: number the classes.")
     own, bounds = (np.arange(len(y)), y.astype(np.int64)), (1.0 / _TEMPERATURES[1], 1.0 / _TEMPERATURES[0])
-    best = minimize_scalar(lambda b: -np.mean(log_softmax(b * x, axis=1)[own]), bounds=bounds, options={"xatol": 1e-8})
+    best = scipy.optimize.minimize_scalar(
+        lambda b: -np.mean(scipy.special.log_softmax(b * x, axis=1)[own]), bounds=bounds, options={"xatol": 1e-8}
+    )
     return float(1.0 / best.x)
 
 
@@ -295,7 +295,7 @@ def tempered(logits: ArrayLike, temperature: float) -> FloatArray:
     """Probabilities softmax(logits / temperature) over the last axis."""
     if not temperature > 0:
         raise InputError(f"A temperature must be above 0, not {temperature}: fit it again.")
-    return np.asarray(softmax(np.asarray(logits, dtype=np.float64) / temperature, axis=-1))
+    return np.asarray(scipy.special.softmax(np.asarray(logits, dtype=np.float64) / temperature, axis=-1))
 
 
 def expected_calibration_error(probability: ArrayLike, outcome: ArrayLike, n_bins: int = 10) -> float:
@@ -320,7 +320,7 @@ def _standard(residual: FloatArray, symmetric: bool) -> CalibratedUncertainty:
         start = float(np.quantile(sign * z, 1.0 - share, method="weibull"))
         scale, shape = _pareto(np.sort(sign * z[sign * z >= start] - start))
         few = beyond < 5 / (len(z) + 1)
-        quantiles[few] = sign * (start + scale * boxcox(share / beyond[few], shape))
+        quantiles[few] = sign * (start + scale * scipy.special.boxcox(share / beyond[few], shape))
         tails.append((scale * (share / _END) ** shape, shape))
     quantiles = np.maximum.accumulate(quantiles)
     if symmetric:
@@ -356,7 +356,7 @@ def _fit_quadrature(size: FloatArray, std: FloatArray) -> dict[str, Any]:
         return float(np.mean(np.log(scale) + y / scale))
 
     starts, bounds = ((-0.1, -2.0), (-0.7, -0.7), (-2.0, -0.1)), ((-7.0, 3.0), (-12.0, 7.0))
-    fits = [minimize(loss, x0=start, bounds=bounds, method="L-BFGS-B") for start in starts]
+    fits = [scipy.optimize.minimize(loss, x0=start, bounds=bounds, method="L-BFGS-B") for start in starts]
     floor, gain = np.exp(min(fits, key=lambda fit: float(fit.fun)).x)
     return {"method": "quadrature", "floor": float(floor * level), "gain": float(gain * level / unit)}
 
@@ -367,7 +367,7 @@ def _fit_isotonic(size: FloatArray, std: FloatArray) -> dict[str, Any]:
     spread, group = np.unique([np.median(std[rows]) for rows in parts], return_inverse=True)
     weights = np.bincount(group, [len(rows) for rows in parts])
     means = np.bincount(group, [size[rows].sum() for rows in parts]) / weights
-    value = np.maximum(isotonic_regression(means, weights=weights).x, 1e-3 * (float(size.mean()) or 1.0))
+    value = np.maximum(scipy.optimize.isotonic_regression(means, weights=weights).x, 1e-3 * (float(size.mean()) or 1.0))
     slope = (value[-1] - value[0]) / (spread[-1] - spread[0]) if len(spread) > 1 else 0.0
     return {"method": "isotonic", "spread": spread.tolist(), "value": value.tolist(), "slope": float(slope)}
 

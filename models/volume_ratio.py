@@ -17,10 +17,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
 from pymatgen.core import Structure
 from scipy.constants import Avogadro
-from scipy.spatial import QhullError, Voronoi
 
 from models.electrodeposition import LITHIUM, StabilityConstants
 from models.errors import InputError
@@ -198,7 +198,7 @@ def volume_ratios(
             values[row] = estimator(structure, constants)
         except InputError as error:
             reason = str(error)
-        except (QhullError, ValueError, FloatingPointError) as error:
+        except (scipy.spatial.QhullError, ValueError, FloatingPointError) as error:
             reason = f"Voronoi tessellation failed ({' '.join(str(error).split())[:120]})"
         reasons.append(reason)
         if progress is not None:
@@ -213,8 +213,8 @@ def _closed_cells(structure: Structure, centres: NDArray[np.int64], radius: floa
     if len(points) < 5:
         return None
     try:
-        voronoi = Voronoi(points)
-    except QhullError:
+        voronoi = scipy.spatial.Voronoi(points)
+    except scipy.spatial.QhullError:
         # too few points in general position (a chain, a layer): a wider search adds more
         return None
     owner = np.full(len(points), -1)

@@ -12,7 +12,7 @@ from models.cascade import measure_band
 from models.screening import ScreenBlock, composition_fractions, merge_blocks
 from storage.artifact import ArtifactRef
 from storage.parquet import parquet_bytes
-from tasks.device import load_arithmetic, sieve_kind
+from tasks.arithmetic import load_arithmetic, sieve_kind
 from tasks.formulas import read_formulas
 from tasks.inputs import as_model, as_phases
 from tasks.parameters import ScreenParameters, SpaceParameters

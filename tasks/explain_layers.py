@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from torch import nn
 
-from models.activations import layer_activations, n_layers, principal_components
+from models.activations import activations_by_layer, layer_activations, n_layers, principal_components
 from models.charge_balance import is_neutral
 from models.element_similarity import (
     ACTINIDE,
@@ -98,10 +98,12 @@ def component_rows(
     }
     frames: list[pd.DataFrame] = []
     explained: dict[str, dict[str, list[float]]] = {name: {} for name in sets}
+    elements = element_vectors(networks.trained, networks.layers, _partners(parameters))
+    pairs = activations_by_layer(networks.trained, compounds.fractions_as(np.float32), networks.layers)
     for layer in networks.layers:
         activations: dict[str, NDArray[np.floating]] = {
-            "elements": element_vectors(networks.trained, layer, _partners(parameters)),
-            "compounds": layer_activations(networks.trained, compounds.fractions_as(np.float32), layer),
+            "elements": elements[layer],
+            "compounds": pairs[layer],
             "table": layer_activations(networks.trained, rows.fractions, layer),
         }
         for name, (formulas, labels) in sets.items():
@@ -139,13 +141,14 @@ def similarity_results(networks: Networks, parameters: ExplainParameters) -> tup
     wanted = list(dict.fromkeys((*networks.hidden, *networks.layers)))
     matrices: dict[str, NDArray[np.float64]] = {}
     for name, network in networks.by_name.items():
+        elements = element_vectors(network, wanted, _partners(parameters))
+        pairs = activations_by_layer(network, compounds.fractions_as(np.float32), wanted)
         for layer in wanted:
-            matrix = similarity_matrix(element_vectors(network, layer, _partners(parameters)), parameters.measure)
+            matrix = similarity_matrix(elements[layer], parameters.measure)
             if name == "trained":
                 matrices[layer] = matrix
             agreement.append({"layer": layer, "network": name} | _agreement(matrix, parameters))
-            pairs = layer_activations(network, compounds.fractions_as(np.float32), layer)
-            value = _balance_contrast(similarity_matrix(pairs, parameters.measure), compounds, kinds)
+            value = _balance_contrast(similarity_matrix(pairs[layer], parameters.measure), compounds, kinds)
             contrast.append({"layer": layer, "network": name, "contrast": value})
     candidates = networks.layers if parameters.layers else networks.hidden
     nearest = {entry["layer"]: entry["nearest"] for entry in agreement if entry["network"] == "trained"}

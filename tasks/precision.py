@@ -15,7 +15,7 @@ from models.screening import composition_fractions
 from models.space import CompositionSpace
 from storage.artifact import ArtifactRef, ArtifactRequest
 from storage.store import ArtifactStore, ArtifactWriter
-from tasks.device import load_arithmetic, sieve_kind
+from tasks.arithmetic import load_arithmetic, sieve_kind
 from tasks.parameters import ScreenParameters, SpaceParameters
 from tasks.progress import Progress
 from tasks.spaces import composition_space, formula_list, listed_compositions, space_header, space_inputs

@@ -16,7 +16,6 @@ from storage.model_files import read_model
 from storage.store import ArtifactStore, ArtifactWriter
 from tasks.loading import load_hull
 from tasks.reporting.data import CleaningCounts, ReportData
-from tasks.reporting.render import render_report
 from tasks.stage import build, stage
 
 STAGE_VERSION = 1
@@ -77,6 +76,8 @@ def _without_folders(value: Any) -> Any:
 
 
 def _write(writer: ArtifactWriter, store: ArtifactStore, shown: dict[str, Any], inputs: dict[str, ArtifactRef]) -> None:
+    from tasks.reporting.render import render_report  # matplotlib takes half a second to import
+
     data = report_data(store, shown["title"], shown["parameters"], inputs)
     writer.write_bytes("report.html", render_report(data).encode())
 

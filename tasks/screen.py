@@ -20,7 +20,7 @@ from models.space import CompositionSpace
 from storage.artifact import ArtifactRef, ArtifactRequest
 from storage.scheme import check_same_scheme
 from storage.store import ArtifactStore, ArtifactWriter
-from tasks.device import load_arithmetic
+from tasks.arithmetic import load_arithmetic
 from tasks.loading import load_card, load_hull
 from tasks.parameters import ScreenParameters
 from tasks.precision import read_band

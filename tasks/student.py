@@ -14,7 +14,7 @@ from storage.artifact import ArtifactRef, ArtifactRequest
 from storage.model_files import Architecture, ModelCard, Normalisation, read_model
 from storage.scheme import check_same_scheme
 from storage.store import ArtifactStore, ArtifactWriter
-from tasks.device import load_arithmetic, sieve_kind
+from tasks.arithmetic import load_arithmetic, sieve_kind
 from tasks.loading import load_card, load_hull
 from tasks.parameters import ScreenParameters, StudentParameters
 from tasks.precision import read_band, sampled

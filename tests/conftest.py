@@ -139,12 +139,16 @@ class Tiny:
             "ZnS": ("F-43m", 4 / 3**0.5, 0.25),
         }
         rows = []
-        for metal, anion, (prototype, (group, scale, at)) in itertools.product(
-            ["Li", "Na", "K", "Mg", "Ca"], ["O", "F", "Cl", "Br", "S"], shapes.items()
+        cells = {  # pymatgen takes a third of a second for the operations of a group
+            prototype: Structure.from_spacegroup(group, Lattice.cubic(scale), ["Li", "O"], [[0, 0, 0], [at] * 3])
+            for prototype, (group, scale, at) in shapes.items()
+        }
+        for metal, anion, (prototype, cell) in itertools.product(
+            ["Li", "Na", "K", "Mg", "Ca"], ["O", "F", "Cl", "Br", "S"], cells.items()
         ):
-            lattice = Lattice.cubic(scale * (cls.RADIUS[metal] + cls.RADIUS[anion]))
-            crystal = Structure.from_spacegroup(group, lattice, [metal, anion], [[0, 0, 0], [at] * 3])
-            crystal = crystal.get_primitive_structure()
+            lattice = Lattice.cubic(cell.lattice.a * (cls.RADIUS[metal] + cls.RADIUS[anion]))
+            species = [metal if site.specie.symbol == "Li" else anion for site in cell]
+            crystal = Structure(lattice, species, cell.frac_coords).get_primitive_structure()
             volume = crystal.volume / len(crystal)
             bulk = 900.0 * (2 if anion in "OS" else 1) / volume
             rows.append(

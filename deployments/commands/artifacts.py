@@ -10,10 +10,10 @@ import typer
 from rich.table import Table
 
 from deployments.commands.run import StoreOption, console, print_table
-from flows.run import store_root
 from models.errors import InputError
 from storage import catalog
 from storage.garbage import gc
+from storage.root import store_root
 from storage.store import ArtifactStore
 
 artifacts_app = typer.Typer(no_args_is_help=True, help="The artifact store: list, show, verify, explain, clean up.")

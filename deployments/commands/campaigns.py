@@ -1,4 +1,4 @@
-"""`demo`, `campaign run` and `report`: the whole pipeline and its page."""
+"""`demo` and `campaign`: the whole pipeline."""
 
 from __future__ import annotations
 
@@ -14,11 +14,9 @@ import yaml
 from deployments.commands.run import ClusterOption, StoreOption, console, payload_path, run_flow
 from flows.campaign import campaign
 from flows.parameters import CampaignParameters
-from flows.run import CampaignResult, store_root
+from flows.run import CampaignResult
 from models.errors import InputError
-from storage.catalog import catalog
-from storage.store import ArtifactStore
-from storage.tables import write_whole
+from storage.root import store_root
 
 campaign_app = typer.Typer(no_args_is_help=True, help="Campaigns: the whole pipeline as configured in a YAML file.")
 
@@ -102,26 +100,3 @@ def campaign_examples() -> None:
     """Print where the example campaign files lie."""
     for file in sorted(example("demo").parent.glob("*.yaml")):
         console.print(str(file), highlight=False, soft_wrap=True)
-
-
-def report_command(
-    key: Annotated[str, typer.Argument(help="Report artifact: key (prefix) or folder; default: the newest.")] = "",
-    out: Annotated[Path | None, typer.Option("--out", help="HTML file to write.")] = None,
-    store: StoreOption = None,
-) -> None:
-    """Find a campaign's report: print its path, or write it to a file."""
-    held = ArtifactStore(store_root(store))
-    if key:
-        ref = held.resolve(key)
-    else:
-        rows = catalog(held, "report")
-        if not rows:
-            raise InputError("there is no report in the store; run `elemscreen demo` or a campaign first")
-        ref = held.resolve(rows[0].key)
-    if ref.kind != "report":
-        raise InputError(f"{ref.key} is a '{ref.kind}' artifact; give one of kind report")
-    if out is None:
-        console.print(payload_path(ref, "report.html"), highlight=False, soft_wrap=True)
-        return
-    write_whole(out, held.read_bytes(ref, "report.html"))
-    console.print(str(out), highlight=False, soft_wrap=True)

@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from deployments.commands.run import ClusterOption, StoreOption, console, run_flow
-from flows.run import store_root
 from flows.selfbuilt import SelfbuiltFlowParameters, selfbuilt
+from storage.root import store_root
 from storage.store import ArtifactStore
 from storage.tables import write_any, write_whole
 from tasks.inputs import as_table

@@ -9,8 +9,8 @@ import typer
 from deployments.commands.run import ClusterOption, OutOption, StoreOption, console, payload_path, run_flow, write_rows
 from flows.parameters import RankFlowParameters
 from flows.rank import rank
-from flows.run import store_root
 from models.errors import InputError
+from storage.root import store_root
 from storage.store import ArtifactStore
 from storage.tables import write_any
 from tasks.parameters import RankParameters

@@ -9,9 +9,9 @@ import typer
 from deployments.commands.run import ClusterOption, OutOption, StoreOption, console, payload_path, run_flow
 from flows.ingest import ingest
 from flows.parameters import IngestParameters
-from flows.run import store_root
 from models.errors import InputError
 from storage.artifact import ArtifactRef
+from storage.root import store_root
 from storage.store import ArtifactStore
 from storage.tables import table_format, write_any
 from tasks.drift import DriftParameters, findings

@@ -19,10 +19,10 @@ from deployments.commands.run import (
 from deployments.commands.validate import read_entries, rows_given, say_comparison
 from flows.cross_validate import CrossValidateParameters, cross_validate
 from flows.parameters import TrainFlowParameters
-from flows.run import store_root
 from flows.train import train
 from storage.artifact import ArtifactRef
 from storage.model_files import read_model
+from storage.root import store_root
 from tasks.examples import ENERGY
 from tasks.tables import predict_table
 from tasks.validation_parameters import ValidationParameters

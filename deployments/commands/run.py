@@ -6,7 +6,7 @@ import errno
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 from pydantic import ValidationError
@@ -14,16 +14,16 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from deployments.display import flow_display
-from deployments.server import embedded_server
-from flows.run import store_root
 from storage.artifact import ArtifactRef
 from storage.backends import storage_failure
 from storage.errors import StoreError
 from storage.reserve import give_back, is_full, keep_reserve
+from storage.root import store_root
 from storage.store import ArtifactStore
 from storage.tables import write_any
-from tasks.tables import AddedColumns, store_rows
+
+if TYPE_CHECKING:  # commands that run no flow start at once: what others need is imported where it is used
+    from tasks.tables import AddedColumns
 
 console = Console(stderr=False)
 errors = Console(stderr=True)
@@ -69,6 +69,9 @@ def explain_validation(error: ValidationError) -> str:
 
 def run_flow(flow: Callable[[Any], P], parameters: Any) -> P:
     """Run a flow on this machine's Prefect server, showing its progress."""
+    from deployments.display import flow_display
+    from deployments.server import embedded_server
+
     root = store_root(parameters.store)
     with embedded_server(root), flow_display(console), room_for_errors(root):
         return flow(parameters.model_copy(update={"store": root}))
@@ -102,6 +105,8 @@ def payload_path(ref: ArtifactRef, name: str) -> str:
 
 def write_rows(root: str, rows: AddedColumns, out: Path | None) -> None:
     """Write the rows of a command to a file, or as an artifact when no file was named; print where."""
+    from tasks.tables import store_rows
+
     if "reason" in rows.table.column_names:
         reasons = rows.table.column("reason").drop_null()
         text = (

@@ -19,11 +19,11 @@ from deployments.commands.run import (
     write_rows,
 )
 from flows.parameters import ScreenFlowParameters
-from flows.run import store_root
 from flows.screen import screen
 from models.errors import InputError
 from models.student_recall import Recall
 from storage.artifact import ArtifactRef
+from storage.root import store_root
 from storage.store import ArtifactStore
 from storage.tables import write_any
 from storage.writer import REJECTED

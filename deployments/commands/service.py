@@ -10,7 +10,7 @@ from deployments.commands.run import ClusterOption, StoreOption, console
 from deployments.deploy import deploy
 from deployments.doctor import examine
 from deployments.server import embedded_server
-from flows.run import store_root
+from storage.root import store_root
 
 _MARKS = {"ok": "[green]✓[/]", "note": "[yellow]·[/]", "problem": "[red]✗[/]"}
 

@@ -8,9 +8,9 @@ import typer
 
 from deployments.commands.run import ClusterOption, StoreOption, run_flow
 from deployments.commands.validate import read_entries, rows_given, say_comparison
-from flows.run import store_root
 from flows.transfer import TransferFlowParameters, transfer
 from storage.model_files import read_model
+from storage.root import store_root
 from storage.store import ArtifactStore
 from tasks.examples import ENERGY
 from tasks.inputs import as_model

@@ -92,16 +92,37 @@ def test_help_of_every_command(cli: Cli, command: list[str]) -> None:
 
 
 def test_every_command_is_listed_above() -> None:
-    import typer
+    from deployments.commands import app
 
-    from deployments.commands.app import app
-
-    def walk(group: Any, path: list[str]) -> Iterator[list[str]]:
+    def walk(command: Any, path: list[str]) -> Iterator[list[str]]:
         yield path
-        for name, command in getattr(group, "commands", {}).items():
-            yield from walk(command, [*path, name])
+        for name, below in getattr(command, "commands", {}).items():
+            yield from walk(below, [*path, name])
 
-    assert sorted(walk(typer.main.get_command(app), [])) == sorted(COMMANDS)
+    found = [path for name in app.COMMANDS for path in walk(app.load(name), [name])]
+    assert sorted([[], *found]) == sorted(COMMANDS)
+
+
+def test_the_tree_says_of_each_command_what_it_says_of_itself() -> None:
+    from deployments.commands import app
+
+    assert {name: line for name, (_, line) in app.COMMANDS.items()} == {
+        name: str(app.load(name).help).splitlines()[0] for name in app.COMMANDS
+    }
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["artifacts", "ls"], ["report", "--help"]], ids=" ".join)
+def test_commands_that_run_no_flow_start_at_once(arguments: list[str], tmp_path: Path) -> None:
+    """They load neither Prefect nor Dask nor torch, which take seconds."""
+    code = (
+        "import atexit, sys; sys.argv[0] = 'elemscreen'; from deployments.cli import main; "
+        "atexit.register(lambda: print(sorted({'prefect', 'distributed', 'torch', 'scipy'} & set(sys.modules)))); "
+        "main()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.splitlines()[-1] == "[]", done
 
 
 def test_version_and_examples(cli: Cli) -> None:

@@ -12,7 +12,14 @@ from pymatgen.core import Lattice, Structure
 from sklearn.decomposition import PCA
 from torch import Tensor, nn
 
-from models.activations import layer_activations, layer_names, n_layers, principal_components, untrained_copy
+from models.activations import (
+    activations_by_layer,
+    layer_activations,
+    layer_names,
+    n_layers,
+    principal_components,
+    untrained_copy,
+)
 from models.cgcnn import CGCNN, make_batch
 from models.crystal_graph import build_graphs
 from models.elemnet import ElemNet
@@ -72,6 +79,21 @@ def test_a_row_does_not_depend_on_the_others() -> None:
     order = np.random.default_rng(0).permutation(40)
     assert layer_activations(network, x[order], 2, batch_rows=16) == pytest.approx(whole[order], abs=1e-6)
     assert layer_activations(network, x[:16], 2, batch_rows=16).tobytes() == whole[:16].tobytes()
+
+
+def test_several_layers_in_one_pass() -> None:
+    network, x = random_network(), rows(33)
+    passes: list[int] = []
+    network.register_forward_hook(lambda *_: passes.append(1))
+    found = activations_by_layer(network, x, (1, "layers.0", 4, 3), batch_rows=16)
+    assert len(passes) == 3
+    assert list(found) == [1, "layers.0", 4, 3]
+    for layer, table in found.items():
+        assert table.tobytes() == layer_activations(network, x, layer, batch_rows=16).tobytes()
+    both = 33 * (WIDTHS[0] + WIDTHS[1]) * 4
+    assert set(activations_by_layer(network, x, (1, 2), max_bytes=both)) == {1, 2}
+    with pytest.raises(InputError, match="layer 1, 2 take more"):
+        activations_by_layer(network, x, (1, 2), max_bytes=both - 1)
 
 
 def test_names_and_numbers() -> None:

@@ -51,20 +51,20 @@ def test_groups_of_the_periodic_table() -> None:
 
 def test_vectors_of_elements_and_of_their_compounds() -> None:
     network, weights = linear()
-    alone = element_vectors(network, "0")
+    alone = element_vectors(network, ["0"])["0"]
     assert alone.tolist() == weights.T.tolist()
-    mean = element_vectors(network, "0", ("Cl", "O"))
+    mean = element_vectors(network, ["0"], ("Cl", "O"))["0"]
     oxygen, chlorine, sodium = (weights[:, ELEMENT_INDEX[s]] for s in ("O", "Cl", "Na"))
     assert mean[ELEMENT_INDEX["Na"]].tolist() == (0.5 * sodium + 0.25 * (oxygen + chlorine)).tolist()
     # a partner makes no compound with itself
     assert mean[ELEMENT_INDEX["Cl"]].tolist() == (0.5 * (chlorine + oxygen)).tolist()
-    assert element_vectors(network, "0", ("O", "Cl", "O")).tolist() == mean.tolist()
+    assert element_vectors(network, ["0"], ("O", "Cl", "O"))["0"].tolist() == mean.tolist()
 
 
 @pytest.mark.parametrize(("partners", "words"), [(("Xx", "O"), "Xx is outside"), (("O", "O"), "two partners")])
 def test_impossible_partners(partners: tuple[str, ...], words: str) -> None:
     with pytest.raises(InputError, match=words):
-        element_vectors(linear()[0], "0", partners)
+        element_vectors(linear()[0], ["0"], partners)
 
 
 def test_similarities_by_hand() -> None:

@@ -12,9 +12,10 @@ from models.device_predictor import FP16, DevicePredictor
 from models.errors import InputError
 from models.predictor import Predictor
 from models.sieve import best_sieve
-from tasks import device
+from tasks import arithmetic
+from tasks.arithmetic import load_arithmetic, sieve_kind
 from tasks.cluster import load_profile, usual_block_size
-from tasks.device import DEVICE, load_arithmetic, sieve_kind, worker_device
+from tasks.device import DEVICE, worker_device
 from tasks.screen import screen_block
 from tasks.spaces import Block
 
@@ -53,7 +54,7 @@ def test_a_block_is_screened_on_the_device(monkeypatch: pytest.MonkeyPatch, stag
         stages.run(screen_block, stages.network, stages.phases, None, parameters, block)
     ).to_pandas()
     monkeypatch.setenv(DEVICE, "cuda")
-    monkeypatch.setattr(device, "DevicePredictor", lambda host, name: DevicePredictor(host, "cpu"))
+    monkeypatch.setattr(arithmetic, "DevicePredictor", lambda host, name: DevicePredictor(host, "cpu"))
     load_arithmetic.cache_clear()
     assert sieve_kind() == FP16
     assert isinstance(load_arithmetic(stages.network, stages.phases), DevicePredictor)

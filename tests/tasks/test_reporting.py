@@ -10,7 +10,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tasks.reporting import CleaningCounts, ReportData, render_report, summary, tables, wording
+from tasks.reporting import summary, tables, wording
+from tasks.reporting.data import CleaningCounts, ReportData
+from tasks.reporting.render import render_report
 
 VOID = {"meta", "br", "hr", "img", "input", "link"}
 SECTIONS = ("summary", "data", "network", "screen", "electrolytes", "worth", "provenance", "glossary")

@@ -19,10 +19,10 @@ from storage.artifact import ArtifactRef
 from storage.errors import ForeignPart, SchemeMismatch
 from storage.model_files import read_model
 from storage.store import ArtifactStore
+from tasks.arithmetic import sieve_kind
 from tasks.calibrate import calibrate
 from tasks.candidate_flags import incomplete_systems
 from tasks.clean import clean_training
-from tasks.device import sieve_kind
 from tasks.featurize import featurize_fractions
 from tasks.ingest import ingest
 from tasks.loading import load_hull, load_predictor

@@ -23,8 +23,8 @@ from numpy.typing import ArrayLike, NDArray
 from models.best_per_system import ascending_columns
 from models.elements import N_ELEMENTS
 from models.errors import InputError
-from models.novelty import LARGEST_RADIUS, LIMITS, Novelty
-from models.screening import composition_fractions
+from models.nearest_composition import NearestComposition
+from models.novelty import LIMITS
 
 FloatArray = NDArray[np.float64]
 
@@ -34,7 +34,6 @@ HALF_ROWS: Final = 10
 MIN_ROWS: Final = 50
 """Fewest rows from which an expected error is fitted."""
 _LEVELS: Final = np.arange(1, 100) / 100
-_BLOCK: Final = 4096
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,18 +125,8 @@ class Applicability:
         return pd.DataFrame({"element_rows": own, "pair_rows": pair, "distance": distance, "score": score})
 
     def distance(self, elements: NDArray[np.integer], amounts: NDArray[np.integer]) -> FloatArray:
-        """Distance (n,) of compositions (as in `fit`) to the nearest training composition, exact, 0 to sqrt(2).
-
-        Neighbours within `LARGEST_RADIUS` come from the index of `Novelty`; the few compositions without one are
-        looked up in a k-d tree, blocks of rows at a time.
-        """
-        columns, counts = _checked(elements, amounts)
-        distance, _ = self._near.nearest(columns, counts)
-        far = np.flatnonzero(np.isinf(distance))
-        for start in range(0, len(far), _BLOCK):
-            rows = far[start : start + _BLOCK]
-            distance[rows], _ = self._tree.query(composition_fractions(columns[rows], counts[rows]))
-        return distance
+        """Distance (n,) of compositions (as in `fit`) to the nearest training composition, exact, 0 to sqrt(2)."""
+        return self._nearest.distance(*_checked(elements, amounts))
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able form; it lists every training composition."""
@@ -158,12 +147,8 @@ class Applicability:
         return cls(n, pairs, columns, counts)
 
     @cached_property
-    def _near(self) -> Novelty:
-        return Novelty.of_compositions(self.elements, self.counts, radius=LARGEST_RADIUS)
-
-    @cached_property
-    def _tree(self) -> scipy.spatial.cKDTree:
-        return scipy.spatial.cKDTree(composition_fractions(self.elements, self.counts))
+    def _nearest(self) -> NearestComposition:
+        return NearestComposition(self.elements, self.counts)
 
 
 @dataclass(frozen=True)

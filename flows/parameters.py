@@ -13,6 +13,7 @@ from tasks.parameters import (
     RankParameters,
     ScreenParameters,
     SourceParameters,
+    TaughtParameters,
     TrainParameters,
 )
 
@@ -57,6 +58,12 @@ class TrainFlowParameters(LearnFlowParameters):
 
     training: TrainParameters = Field(default_factory=TrainParameters)
     init: str | None = Field(None, description="a model to start from: artifact folder or key")
+    teacher: str | None = Field(
+        None,
+        description="a model of the same rows, whose energies of new compositions are learnt as well: artifact folder "
+        "or key",
+    )
+    taught: TaughtParameters = Field(default_factory=TaughtParameters, description="with a teacher: what it labels")
 
 
 class ScreenFlowParameters(FlowParameters):

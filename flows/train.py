@@ -10,6 +10,7 @@ from storage.artifact import ArtifactRef
 from storage.root import store_root
 from tasks.inputs import resolve_attributes, resolve_model, resolve_rows
 from tasks.members import train_ensemble
+from tasks.teach import teach
 
 
 @flow(name="train")
@@ -20,9 +21,13 @@ def train(parameters: TrainFlowParameters) -> ArtifactRef:
 
 @flow(name="train-stages")
 def train_stages(parameters: TrainFlowParameters) -> ArtifactRef:
-    """Run the stages: 1. clean what was given, or choose examples from it. 2. Train."""
+    """Run the stages: 1. clean what was given, or choose examples from it. 2. Have a teacher label more. 3. Train."""
     p, root = parameters, store_root(parameters.store)
     rows = resolve_rows.submit(root, p.data, p.cleaning, p.energies, p.examples).result()
     init = resolve_model.submit(root, p.init).result() if p.init else None
     attributes = resolve_attributes.submit(root, p.attributes).result() if p.attributes else None
-    return train_ensemble(root, rows, p.training, init, attributes)
+    taught = None
+    if p.teacher:
+        teacher = resolve_model.submit(root, p.teacher).result()
+        taught = teach.submit(root, rows, teacher, p.taught).result()
+    return train_ensemble(root, rows, p.training, init, attributes, taught)

@@ -19,6 +19,14 @@ LEARNING_TABLES: dict[str, tuple[int, list[pa.Field]]] = {
             field("labels", LIST_F64, _TARGET, "what is to be learned, in the order of the manifest's targets; or NaN"),
         ],
     ),
+    "taught": (
+        1,
+        [
+            text("formula", "reduced formula"),
+            text("chemsys", "chemical system: element symbols in alphabetical order, joined by '-'"),
+            f64("label", _TARGET, "what the teacher predicts"),
+        ],
+    ),
     "learning_curve": (
         2,  # 2: losses, and error rates of classes
         [

@@ -34,6 +34,8 @@ from tasks.parameters import TrainParameters
 from tasks.progress import Progress
 
 Rows = NDArray[np.int64]
+Taught = tuple[NDArray[np.float32], NDArray[np.float64]]
+"""Inputs (n, f) and labels (n,) of compositions that a teacher labelled."""
 
 
 @dataclass(frozen=True)
@@ -114,6 +116,7 @@ def learning_inputs(
     representation: str,
     init: ArtifactRef | None = None,
     attributes: ArtifactRef | None = None,
+    taught: ArtifactRef | None = None,
 ) -> dict[str, ArtifactRef]:
     """Return the artifacts that a training reads, by role; structural attributes only where they are read."""
     inputs = dict(rows)
@@ -121,6 +124,8 @@ def learning_inputs(
         inputs["init"] = init
     if attributes is not None and representation in FROM_STRUCTURE:
         inputs["attributes"] = attributes
+    if taught is not None:
+        inputs["taught"] = taught
     return inputs
 
 
@@ -154,6 +159,7 @@ def learn(
     folder: Path,
     source: Source | None = None,
     label: str = "",
+    taught: Taught | None = None,
 ) -> Learned:
     """Train all members on some rows.
 
@@ -171,11 +177,13 @@ def learn(
         A model to start from.
     label
         What is trained, for progress.
+    taught
+        Inputs (n, f) and labels (n,) of a teacher, learnt from beside the rows.
 
     Raises
     ------
     InputError
-        If the parameters do not fit the rows or the source.
+        If the parameters do not fit the rows, the source or the teacher.
     """
     if parameters.network not in NETWORKS:
         raise InputError(
@@ -188,8 +196,10 @@ def learn(
         raise InputError(f"the labels are {kind}")
     n_outputs = 2 if examples.is_classes else examples.y.shape[1] * outputs_per_target(settings.loss)
     described = architecture(parameters.network, examples.x.shape[1], n_outputs, parameters.architecture)
-    work = _Work(examples, train, held, settings, described, parameters, folder, source, label)
-    if source is None and trains_together(described, settings, parameters.members):
+    if taught is not None and (examples.is_classes or examples.y.shape[1] != 1 or source is not None):
+        raise InputError("a teacher is for networks of one number that start from scratch; leave it out")
+    work = _Work(examples, train, held, settings, described, parameters, folder, source, label, taught)
+    if source is None and taught is None and trains_together(described, settings, parameters.members):
         trained = _train_together(work)
     else:
         trained = [_train_member(work, number) for number in range(parameters.members)]
@@ -222,12 +232,16 @@ class _Work:
     folder: Path
     source: Source | None
     label: str
+    taught: Taught | None
 
     @property
     def rows(self) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any], NDArray[Any]]:
         """Inputs and labels of the rows that are learnt from, and of those that are kept back."""
         given = self.examples
-        return given.x[self.train], given.labels(self.train), given.x[self.held], given.labels(self.held)
+        x, labels = given.x[self.train], given.labels(self.train)
+        if self.taught is not None:
+            x, labels = np.concatenate([x, self.taught[0]]), np.concatenate([labels, self.taught[1]])
+        return x, labels, given.x[self.held], given.labels(self.held)
 
     @property
     def unit(self) -> str:
@@ -254,7 +268,8 @@ class _Work:
         if self.parameters.members == 1 and self.settings.seed:
             shown += f", seed {self.settings.seed}"  # members of an ensemble that are trained side by side
         # many folds would fill a log
-        progress = Progress(shown, self.settings.epochs_for(len(self.train)), "epochs", is_whole=not self.label)
+        n_rows = len(self.train) + (0 if self.taught is None else len(self.taught[1]))
+        progress = Progress(shown, self.settings.epochs_for(n_rows), "epochs", is_whole=not self.label)
         return checkpoint.watch(progress, self.unit)
 
 
@@ -292,6 +307,9 @@ def _train_together(work: _Work) -> list[TrainedNetwork]:
 def _start(work: _Work, number: int) -> dict[str, Any]:
     """Return what a training that starts from another model hands to the trainer."""
     source, examples = work.source, work.examples
+    if work.taught is not None:  # the scale is that of the rows, whatever the teacher labelled
+        labels = examples.y[work.train]
+        return {"normalisation": Normalisation((float(labels.mean()),), (float(labels.std()),))}
     if source is None:
         return {}
     with torch.random.fork_rng(devices=[]):

@@ -27,6 +27,7 @@ def train_ensemble(
     parameters: TrainParameters,
     init: ArtifactRef | None = None,
     attributes: ArtifactRef | None = None,
+    taught: ArtifactRef | None = None,
 ) -> ArtifactRef:
     """Train a network or an ensemble, on as many workers as it has members.
 
@@ -35,7 +36,7 @@ def train_ensemble(
 
     Parameters
     ----------
-    root, rows, parameters, init, attributes
+    root, rows, parameters, init, attributes, taught
         As `tasks.train.train_network` takes them.
 
     Returns
@@ -44,22 +45,23 @@ def train_ensemble(
         A `model`.
     """
     members: Sequence[ArtifactRef] = ()
-    if _are_tasks(parameters, init):
+    if _are_tasks(parameters, init, taught):
         store = ArtifactStore(root)
-        if store.find(model_request(store, rows, parameters, init, attributes).key) is None:
-            members = _train_members(root, rows, parameters, init, attributes)
-    return train_network.submit(root, rows, parameters, init, attributes, members).result()
+        if store.find(model_request(store, rows, parameters, init, attributes, taught).key) is None:
+            members = _train_members(root, rows, parameters, init, attributes, taught)
+    return train_network.submit(root, rows, parameters, init, attributes, taught, members).result()
 
 
-def _are_tasks(parameters: TrainParameters, init: ArtifactRef | None) -> bool:
+def _are_tasks(parameters: TrainParameters, init: ArtifactRef | None, taught: ArtifactRef | None = None) -> bool:
     """Return whether members are tasks of their own."""
     if parameters.members == 1 or (init is not None and load_card(init).n_members > 1):
         return False  # members start from the source's members, one each
     workers = offered()
     if workers is None:
         return False
-    # as `tasks.learning.learn` does it, which trains members that start from a source one by one
-    one_pass = init is None and can_train_together({"name": parameters.network}, training_settings(parameters))
+    # as `tasks.learning.learn` does it, which trains members that start from a source, or have a teacher, one by one
+    alone = init is not None or taught is not None
+    one_pass = not alone and can_train_together({"name": parameters.network}, training_settings(parameters))
     return not (one_pass and any(worker.get("GPU", 0) >= 1 for worker in workers))
 
 
@@ -69,6 +71,7 @@ def _train_members(
     parameters: TrainParameters,
     init: ArtifactRef | None,
     attributes: ArtifactRef | None,
+    taught: ArtifactRef | None,
 ) -> list[ArtifactRef]:
     workers = offered()
     # more threads than any worker has cores are slow, but no error: the same as for a single network
@@ -77,7 +80,7 @@ def _train_members(
     def submit(seed: int) -> PrefectFuture[Any]:
         member = parameters.model_copy(update={"members": 1, "seed": seed})
         with placed(parameters.threads) if fits else nullcontext():
-            return train_network.submit(root, rows, member, init, attributes)
+            return train_network.submit(root, rows, member, init, attributes, taught)
 
     seeds = [parameters.seed + number for number in range(parameters.members)]
     return run_in_window(submit, seeds, WINDOW, "train members", lambda seed: 1, "members")

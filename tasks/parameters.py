@@ -182,6 +182,13 @@ class TransferParameters(Parameters):
     )
 
 
+class TaughtParameters(Parameters):
+    """Compositions that a teacher labels for another network to learn from."""
+
+    compositions: int = Field(400_000, ge=1, description="new compositions that the teacher labels")
+    seed: int = Field(0, ge=0, description="seed of their draws")
+
+
 class TrainParameters(Parameters):
     """The network, and how it is trained."""
 

@@ -44,6 +44,7 @@ from tasks.learning import (
 )  # fmt: skip
 from tasks.parameters import TrainParameters
 from tasks.stage import build, stage
+from tasks.teach import load_taught
 
 __all__ = ["model_request", "train_network", "training_rows", "training_settings"]
 
@@ -61,6 +62,7 @@ def train_network(
     parameters: TrainParameters,
     init: ArtifactRef | None = None,
     attributes: ArtifactRef | None = None,
+    taught: ArtifactRef | None = None,
     members: Sequence[ArtifactRef] = (),
 ) -> ArtifactRef:
     """Train a network (or an ensemble) on the training rows; validation rows are only measured.
@@ -79,12 +81,14 @@ def train_network(
         A `model` of the same architecture to start from.
     attributes
         Structural attributes, for representations that need them.
+    taught
+        Compositions with a teacher's labels, which are learnt from as well.
     members
         Members that are trained already, as models of one member with consecutive seeds (see `tasks.members`): they are
         put together instead of trained, and no part of the key.
     """
     store = ArtifactStore(root)
-    request = model_request(store, rows, parameters, init, attributes)
+    request = model_request(store, rows, parameters, init, attributes, taught)
     return build(root, request, lambda writer: _write(writer, store, request.inputs, parameters, members))
 
 
@@ -94,6 +98,7 @@ def model_request(
     parameters: TrainParameters,
     init: ArtifactRef | None = None,
     attributes: ArtifactRef | None = None,
+    taught: ArtifactRef | None = None,
 ) -> ArtifactRequest:
     """Return what a `model` is made from."""
     return ArtifactRequest(
@@ -101,7 +106,7 @@ def model_request(
         "tasks.train",
         STAGE_VERSION,
         described_settings(parameters),
-        learning_inputs({"features": rows}, parameters.representation, init, attributes),
+        learning_inputs({"features": rows}, parameters.representation, init, attributes, taught),
         energy_scheme=store.manifest(rows).energy_scheme,
     )
 
@@ -126,7 +131,8 @@ def _write(
         learned = put_together(members)
     else:
         folder = store.scratch(writer.request.key)
-        learned = learn(examples, rows["train"], rows["calibration"], parameters, folder, source)
+        more = load_taught(inputs["taught"], parameters.representation) if "taught" in inputs else None
+        learned = learn(examples, rows["train"], rows["calibration"], parameters, folder, source, taught=more)
     ensemble = learned.ensemble(parameters)
     predictions = {name: ensemble.predict(examples.x[part]) for name, part in rows.items() if len(part)}
     supported = _supported(examples, rows)

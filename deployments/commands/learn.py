@@ -20,6 +20,7 @@ from deployments.commands.validate import read_entries, rows_given, say_comparis
 from flows.cross_validate import CrossValidateParameters, cross_validate
 from flows.parameters import TrainFlowParameters
 from flows.train import train
+from models.errors import InputError
 from storage.artifact import ArtifactRef
 from storage.model_files import read_model
 from storage.root import store_root
@@ -46,6 +47,11 @@ def train_command(
     rate_decay: Annotated[
         float, typer.Option(help="With --init: factor on the rate from one group of layers to the one before.")
     ] = 1.0,
+    teacher: Annotated[
+        str | None,
+        typer.Option(help="Learn a model's energies of new compositions, too: folder or key; of the same data."),
+    ] = None,
+    taught: Annotated[int, typer.Option(help="With --teacher: how many compositions it labels.")] = 400_000,
     representation: Annotated[
         str, typer.Option(help="element_fraction, magpie, voronoi or magpie+voronoi.")
     ] = "element_fraction",
@@ -77,10 +83,13 @@ def train_command(
     rows = rows_given(data, columns, database, functional, temperature, target, above, plain)
     where = rows | {"attributes": attributes, "store": store, "cluster": dask}
     if folds is not None:
+        if teacher is not None:
+            raise InputError("a teacher has learnt from all folds: leave --teacher out, or --folds")
         parameters = CrossValidateParameters(entries=(entry,), validation=ValidationParameters(folds=folds), **where)
         say_comparison(run_flow(cross_validate, parameters))
     else:
-        _say(run_flow(train, TrainFlowParameters(training=entry.training, init=init, **where)))
+        lessons = {"teacher": teacher, "taught": {"compositions": taught}}
+        _say(run_flow(train, TrainFlowParameters(training=entry.training, init=init, **lessons, **where)))
 
 
 def _say(ref: ArtifactRef) -> None:

@@ -89,7 +89,7 @@ def test_an_ensemble_put_together_is_the_one_that_is_trained_in_one_task(stages:
             reference(train_network.fn(root, rows, parameters.model_copy(update={"members": 1, "seed": 5 + number})))
             for number in range(3)
         ]
-        joint = reference(train_network.fn(root, rows, parameters, None, None, singles))
+        joint = reference(train_network.fn(root, rows, parameters, members=singles))
         assert (joint.key, joint.digest) == (whole.key, whole.digest)
 
 

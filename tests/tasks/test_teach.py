@@ -1,0 +1,101 @@
+"""A teacher: what it labels, for whom, and what its pupil makes of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from models.errors import InputError
+from models.representation import represent
+from storage.artifact import ArtifactRef
+from storage.model_files import read_model
+from tasks import members
+from tasks.clean import clean_training
+from tasks.examples import ExampleParameters, choose_examples, load_examples
+from tasks.featurize import featurize_fractions
+from tasks.loading import load_ensemble
+from tasks.members import _are_tasks
+from tasks.parameters import TaughtParameters, TrainParameters
+from tasks.stage import reference
+from tasks.teach import load_taught, teach
+from tasks.train import train_network
+
+PUPIL = TrainParameters(
+    preset="small", epochs=12, batch_size=32, threads=1, seed=5, architecture={"widths": [32, 16, 1]}
+)
+MANY = TaughtParameters(compositions=600)
+
+
+@pytest.fixture(scope="module")
+def taught(stages: Any) -> ArtifactRef:
+    return stages.run(teach, stages.features, stages.network, MANY)
+
+
+def test_it_labels_compositions_that_the_table_does_not_have(stages: Any, taught: ArtifactRef) -> None:
+    table = stages.store.read_table(taught).to_pandas()
+    assert len(table) == stages.counts(taught)["rows"] == 600
+    assert table["formula"].is_unique
+    listed = stages.store.read_table(stages.features, columns=["formula"]).column("formula").to_pylist()
+    assert not set(table["formula"]) & set(listed)  # whatever their split
+    x = represent(table["formula"].tolist(), "element_fraction")
+    assert table["label"].to_numpy() == pytest.approx(load_ensemble(stages.network).predict(x).mean[:, 0], abs=1e-6)
+    other = stages.run(teach, stages.features, stages.network, TaughtParameters(compositions=600, seed=1))
+    assert set(stages.store.read_table(other)["formula"].to_pylist()) != set(table["formula"])
+
+
+def test_its_pupil_comes_nearer_to_it(stages: Any, taught: ArtifactRef) -> None:
+    examples = load_examples(stages.features, "element_fraction")
+    others = np.flatnonzero(examples.split != "train")
+    truth = load_ensemble(stages.network).predict(examples.x[others]).mean
+    alone = stages.run(train_network, stages.features, PUPIL)
+    pupil = reference(train_network.fn(stages.root, stages.features, PUPIL, taught=taught))
+    assert pupil.key != alone.key
+    distance = {
+        name: float(np.abs(load_ensemble(ref).predict(examples.x[others]).mean - truth).mean())
+        for name, ref in (("alone", alone), ("pupil", pupil))
+    }
+    assert distance["pupil"] < 0.7 * distance["alone"]
+    cards = [read_model(ref)[0] for ref in (alone, pupil)]
+    assert cards[0].normalisation == cards[1].normalisation
+    assert cards[0].split == cards[1].split
+    assert stages.store.manifest(pupil).inputs["taught"].key == taught.key
+
+
+def test_an_ensemble_of_pupils_is_put_together(
+    stages: Any, taught: ArtifactRef, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(members, "offered", lambda: [{"GPU": 1}] * 2)
+    pupils = PUPIL.model_copy(update={"members": 2, "epochs": 2})
+    assert _are_tasks(pupils, None, taught)  # one by one, as a single task would train them
+    whole = reference(train_network.fn(stages.root, stages.features, pupils, taught=taught))
+    card, weights = read_model(whole)
+    assert card.n_members == 2
+    for number, own in enumerate(weights):
+        single = pupils.model_copy(update={"members": 1, "seed": 5 + number})
+        ref = reference(train_network.fn(stages.root, stages.features, single, taught=taught))
+        (alone,) = read_model(ref)[1]
+        assert all((alone[name] == own[name]).all() for name in own)
+
+
+def test_who_cannot_teach(stages: Any) -> None:
+    cleaning = stages.cleaning.model_copy(update={"seed": 7})  # other rows are kept back
+    others = stages.run(featurize_fractions, stages.run(clean_training, stages.energies, stages.references, cleaning))
+    with pytest.raises(InputError, match="was trained on other rows"):
+        teach.fn(stages.root, others, stages.network, MANY)
+    with pytest.raises(InputError, match="predicts from"):
+        teach.fn(stages.root, stages.features, stages.moduli_network, MANY)
+    classes = stages.run(choose_examples, stages.energies, ExampleParameters(above=-1.0, calibration_fraction=0.3))
+    settings = {"loss": "cross_entropy"}
+    judge = stages.run(train_network, classes, PUPIL.model_copy(update={"epochs": 1, "settings": settings}))
+    with pytest.raises(InputError, match="no single number"):
+        teach.fn(stages.root, classes, judge, MANY)
+
+
+def test_who_cannot_be_taught(stages: Any, taught: ArtifactRef) -> None:
+    with pytest.raises(InputError, match="have no structure to read voronoi from"):
+        load_taught(taught, "voronoi")
+    source = stages.run(train_network, stages.features, PUPIL)
+    with pytest.raises(InputError, match="from scratch; leave it out"):
+        train_network.fn(stages.root, stages.features, PUPIL, init=source, taught=taught)

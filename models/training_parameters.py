@@ -139,11 +139,6 @@ class TrainingParameters:
         return cls.from_dict({**PRESETS[name], **changes})
 
     @classmethod
-    def for_rows(cls, n_rows: int, **changes: Any) -> TrainingParameters:
-        """Make the preset for a training set of this many rows, with changes by keyword."""
-        return cls.preset("small" if n_rows < SMALL_SET_ROWS else "standard", **changes)
-
-    @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> TrainingParameters:
         """Read parameters from their dictionary; missing ones take the defaults, unknown ones are an `InputError`."""
         known = {field.name for field in fields(cls)}
@@ -155,6 +150,11 @@ class TrainingParameters:
         """Return the parameters as a JSON-able dictionary; later additions only where they differ from the default."""
         defaults = {field.name: field.default for field in fields(self) if field.name in _LATER}
         return {k: v for k, v in asdict(self).items() if k not in defaults or v != defaults[k]}
+
+
+def preset_for(n_rows: int) -> str:
+    """Return the name of the preset that suits so many training rows."""
+    return "small" if n_rows < SMALL_SET_ROWS else "standard"
 
 
 _LATER = frozenset(

@@ -34,7 +34,7 @@ from storage.model_files import read_model
 from storage.store import ArtifactStore, ArtifactWriter
 from tasks.checkpoint import learning_curve
 from tasks.examples import ENERGY, Examples, load_examples
-from tasks.learning import described_settings, learn, learning_inputs, load_source
+from tasks.learning import described_settings, learn, learning_inputs, load_source, resolved
 from tasks.loading import load_card, load_ensemble
 from tasks.parameters import TrainParameters
 from tasks.stage import build, stage
@@ -131,6 +131,7 @@ def run_fold(
     ArtifactRef
         A `fold`: a table of predictions, ``fold.json`` with the metrics, for networks their learning curves.
     """
+    training = resolved(training, n_learnt(rows, plan, validation))
     inputs = learning_inputs({"rows": rows}, training.representation, init, attributes)
     described = {"representation": training.representation} if as_it_is else described_settings(training)
     store = ArtifactStore(root)
@@ -143,6 +144,12 @@ def run_fold(
         energy_scheme=store.manifest(rows).energy_scheme,
     )
     return build(root, request, lambda writer: _write(writer, store, inputs, plan, validation, training, as_it_is))
+
+
+def n_learnt(rows: ArtifactRef, plan: FoldPlan, validation: ValidationParameters) -> int:
+    """Return the rows of a fold that are learnt from, as far as it decides a preset: before some are kept back."""
+    dealt = next(fold for fold in folds_of(rows, validation) if fold.name == plan.name)
+    return len(dealt.train) if plan.size is None else min(plan.size, len(dealt.train))
 
 
 def _write(

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.compute as pc
 import torch
 from numpy.typing import NDArray
 from torch import nn
@@ -19,7 +20,7 @@ from models.network_ensemble import NetworkEnsemble
 from models.registry import NETWORKS, build
 from models.representation import FROM_STRUCTURE
 from models.training import OnEpoch, TrainedNetwork, train_network
-from models.training_parameters import TrainingParameters
+from models.training_parameters import TrainingParameters, preset_for
 from models.training_rows import Normalisation
 from models.training_together import can_train_together, train_together
 from models.transfer import initial_weights, rate_factors
@@ -36,6 +37,10 @@ from tasks.progress import Progress
 Rows = NDArray[np.int64]
 Taught = tuple[NDArray[np.float32], NDArray[np.float64]]
 """Inputs (n, f) and labels (n,) of compositions that a teacher labelled."""
+
+
+FEW_ROWS_STEPS = 1_000
+"""Steps at least, where nobody said how often few rows are to be passed over."""
 
 
 @dataclass(frozen=True)
@@ -90,8 +95,27 @@ class Source:
     training_rows: dict[str, int]
 
 
+def resolved(parameters: TrainParameters, n_rows: int) -> TrainParameters:
+    """Return the parameters with the preset that suits so many training rows, where it was left open.
+
+    Few rows are passed over until there were `FEW_ROWS_STEPS` steps, unless the passes were stated.
+    """
+    if parameters.preset != "auto":
+        return parameters
+    preset, settings = preset_for(n_rows), parameters.settings
+    if preset == "small" and parameters.epochs is None:
+        settings = {"min_steps": FEW_ROWS_STEPS} | settings
+    return parameters.model_copy(update={"preset": preset, "settings": settings})
+
+
+def n_training_rows(rows: ArtifactRef) -> int:
+    """Return how many rows of a `features` or `examples` artifact a network learns from."""
+    split = ArtifactStore.from_ref(rows).read_table(rows, columns=["split"]).column("split")
+    return int(pc.sum(pc.equal(split, "train")).as_py() or 0)
+
+
 def training_settings(parameters: TrainParameters) -> TrainingParameters:
-    """Return the trainer's settings: the preset with what was changed."""
+    """Return the trainer's settings: the preset, which must be `resolved`, with what was changed."""
     changes: dict[str, Any] = {"seed": parameters.seed, "threads": parameters.threads}
     changes |= {name: value for name in ("epochs", "batch_size") if (value := getattr(parameters, name)) is not None}
     return TrainingParameters.preset(parameters.preset, **(changes | parameters.settings))

@@ -11,7 +11,7 @@ from prefect.futures import PrefectFuture
 from models.training_together import can_train_together
 from storage.artifact import ArtifactRef
 from storage.store import ArtifactStore
-from tasks.learning import training_settings
+from tasks.learning import n_training_rows, resolved, training_settings
 from tasks.loading import load_card
 from tasks.parameters import TrainParameters
 from tasks.placement import offered, placed, places_for
@@ -44,6 +44,7 @@ def train_ensemble(
     ArtifactRef
         A `model`.
     """
+    parameters = resolved(parameters, n_training_rows(rows))
     members: Sequence[ArtifactRef] = ()
     if _are_tasks(parameters, init, taught):
         store = ArtifactStore(root)

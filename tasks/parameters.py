@@ -206,8 +206,12 @@ class TrainParameters(Parameters):
     target: str = Field(
         "formation_energy_per_atom", description="column to learn; several, joined by commas, with multi_property"
     )
-    preset: Literal["standard", "small"] = Field("standard", description="`small` for some thousand rows")
-    epochs: int | None = Field(None, ge=1, description="passes over the data; empty: the preset's")
+    preset: Literal["auto", "standard", "small"] = Field(
+        "auto", description="`standard`, `small` for less than 30,000 rows, or which of them their number says"
+    )
+    epochs: int | None = Field(
+        None, ge=1, description="passes over the data; empty: the preset's, with `auto` of few rows more"
+    )
     batch_size: int | None = Field(None, ge=1, description="rows per step; empty: the preset's")
     settings: dict[str, Any] = Field(
         default_factory=dict,

@@ -39,7 +39,9 @@ from tasks.learning import (
     learn,
     learning_inputs,
     load_source,
+    n_training_rows,
     put_together,
+    resolved,
     training_settings,
 )  # fmt: skip
 from tasks.parameters import TrainParameters
@@ -87,7 +89,7 @@ def train_network(
         Members that are trained already, as models of one member with consecutive seeds (see `tasks.members`): they are
         put together instead of trained, and no part of the key.
     """
-    store = ArtifactStore(root)
+    store, parameters = ArtifactStore(root), resolved(parameters, n_training_rows(rows))
     request = model_request(store, rows, parameters, init, attributes, taught)
     return build(root, request, lambda writer: _write(writer, store, request.inputs, parameters, members))
 
@@ -101,6 +103,7 @@ def model_request(
     taught: ArtifactRef | None = None,
 ) -> ArtifactRequest:
     """Return what a `model` is made from."""
+    parameters = resolved(parameters, n_training_rows(rows))
     return ArtifactRequest(
         "model",
         "tasks.train",

@@ -23,7 +23,7 @@ from storage.artifact import ArtifactRef, ArtifactRequest
 from storage.store import ArtifactStore, ArtifactWriter
 from tasks import fold
 from tasks.fold import FoldPlan, run_fold
-from tasks.learning import described_settings, learning_inputs
+from tasks.learning import described_settings, learning_inputs, n_training_rows, resolved
 from tasks.parameters import TrainParameters
 from tasks.placement import placed
 from tasks.stage import build, stage
@@ -89,6 +89,7 @@ def run_trial(
         A `fold`; where the training diverges a `diverged`, which says so in ``diverged.json``.
     """
     store = ArtifactStore(root)
+    training = resolved(training, fold.n_learnt(rows, plan, validation))
     inputs = learning_inputs({"rows": rows}, training.representation, attributes=attributes)
     described = {"fold": plan.name, "size": plan.size, "training": described_settings(training)}
     request = ArtifactRequest(
@@ -214,7 +215,7 @@ def summarise_trials(
     InputError
         If every trial diverged.
     """
-    store = ArtifactStore(root)
+    store, training = ArtifactStore(root), resolved(training, n_training_rows(rows))
     inputs = {"rows": rows}
     for outcome, refs in runs:
         where = f"trial_{outcome.trial.number:04d}_rung_{outcome.trial.rung}"

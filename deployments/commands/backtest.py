@@ -32,7 +32,7 @@ def backtest_command(
     holdout_seed: Annotated[int, typer.Option(help="pairs: seed of the draw.")] = 0,
     early: Annotated[_Texts, typer.Option(help="release: one to learn from; several when repeated.")] = None,
     earliest: Annotated[int | None, typer.Option(help="release: how many to learn from. Default: all but one.")] = None,
-    preset: Annotated[str, typer.Option(help="standard, or small for some thousand rows.")] = "standard",
+    preset: Annotated[str, typer.Option(help="standard, small, or auto: small below 30,000 rows.")] = "auto",
     epochs: Annotated[int | None, typer.Option(help="Passes over the data; default: the preset's.")] = None,
     members: Annotated[int, typer.Option(help="Networks in the ensemble.")] = 1,
     seed: Annotated[int, typer.Option(help="Seed of weights and row order.")] = 0,

@@ -66,7 +66,7 @@ def train_command(
     database: Annotated[str, typer.Option(help="File: database that the rows came from.")] = "file",
     functional: Annotated[str | None, typer.Option(help="File: pbe, pbe+u, r2scan, experiment, ...")] = None,
     temperature: Annotated[float | None, typer.Option(help="File: temperature of measured values, K.")] = None,
-    preset: Annotated[str, typer.Option(help="standard, or small for some thousand rows.")] = "standard",
+    preset: Annotated[str, typer.Option(help="standard, small, or auto: small below 30,000 rows.")] = "auto",
     epochs: Annotated[int | None, typer.Option(help="Passes over the data; default: the preset's.")] = None,
     members: Annotated[int, typer.Option(help="Networks in the ensemble.")] = 1,
     seed: Annotated[int, typer.Option(help="Seed of weights and row order.")] = 0,

@@ -54,7 +54,7 @@ def transfer_command(
     rates = {"frozen": frozen, "rate_decay": rate_decay}
     given = [f"{card.architecture.name}@{','.join(texts or [])}" for texts in (settings, source_settings)]
     (learnt,) = read_entries(given[:1], common | {"epochs": epochs, "transfer": rates})
-    (unseen,) = read_entries(given[1:], common | {"preset": "standard"})
+    (unseen,) = read_entries(given[1:], common | {"preset": "auto"})
     rows = rows_given(data, columns, database, functional, temperature, ENERGY, None, True)
     parameters = TransferFlowParameters(
         source=source,

@@ -24,7 +24,7 @@ from tasks.tune_parameters import TuneParameters
 
 _Texts = list[str] | None
 _SHOWN = 10
-_DEFAULTS = {"--database": "file", "--target": ENERGY, "--dask": "local"}
+_DEFAULTS = {"--database": "file", "--target": ENERGY, "--dask": "local", "--preset": "auto"}
 
 SpaceOption = Annotated[
     list[str],
@@ -67,7 +67,7 @@ def tune_command(
     database: Annotated[str, typer.Option(help="File: database that the rows came from.")] = "file",
     functional: Annotated[str | None, typer.Option(help="File: pbe, pbe+u, r2scan, experiment, ...")] = None,
     temperature: Annotated[float | None, typer.Option(help="File: temperature of measured values, K.")] = None,
-    preset: Annotated[str, typer.Option(help="standard, or small for some thousand rows.")] = "standard",
+    preset: Annotated[str, typer.Option(help="standard, small, or auto: small below 30,000 rows.")] = "auto",
     threads: Annotated[int, typer.Option(help="CPU threads of a training; trials go side by side with 1.")] = 1,
     store: StoreOption = None,
     dask: ClusterOption = "local",

@@ -58,7 +58,7 @@ def validate_command(
     functional: Annotated[str | None, typer.Option(help="File: pbe, pbe+u, r2scan, experiment, ...")] = None,
     temperature: Annotated[float | None, typer.Option(help="File: temperature of measured values, K.")] = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the data; default: the preset's.")] = None,
-    preset: Annotated[str, typer.Option(help="standard, or small for some thousand rows.")] = "standard",
+    preset: Annotated[str, typer.Option(help="standard, small, or auto: small below 30,000 rows.")] = "auto",
     threads: Annotated[int, typer.Option(help="CPU threads of a training; folds go side by side with 1.")] = 1,
     fold_seed: Annotated[int, typer.Option(help="Seed of the folds.")] = 0,
     attributes: Annotated[str | None, typer.Option(help="Structural attributes: artifact folder or key.")] = None,

@@ -18,6 +18,7 @@ from models.errors import InputError
 from models.losses import ROBUST
 from models.optimisation import learning_rate_at
 from models.training import EpochReport, TrainedNetwork, TrainingParameters, TrainingState, train_network
+from models.training_parameters import preset_for
 from models.training_rows import class_weights, training_rows
 from models.training_state import data_digest
 
@@ -370,8 +371,8 @@ def test_schedule_rises_to_the_peak_and_falls_to_zero() -> None:
 
 def test_presets_and_dictionaries() -> None:
     standard = replace(TrainingParameters(), learning_rate=2e-3, weight_decay=0.15)
-    assert TrainingParameters.for_rows(140_000) == TrainingParameters.preset("standard") == standard
-    small = TrainingParameters.for_rows(6_000, seed=3)
+    assert TrainingParameters.preset(preset_for(140_000)) == TrainingParameters.preset("standard") == standard
+    small = TrainingParameters.preset(preset_for(6_000), seed=3)
     assert small == TrainingParameters.preset("small", seed=3)
     assert small.batch_size < TrainingParameters().batch_size
     assert TrainingParameters.from_dict(json.loads(json.dumps(small.to_dict()))) == small

@@ -20,6 +20,7 @@ from tasks.calibrate import calibrate
 from tasks.checkpoint import Checkpoint
 from tasks.clean import clean_training
 from tasks.featurize import featurize_fractions
+from tasks.learning import FEW_ROWS_STEPS, n_training_rows, resolved
 from tasks.loading import load_predictor
 from tasks.parameters import CleanParameters, TrainParameters
 from tasks.progress import Progress
@@ -85,6 +86,25 @@ def test_a_preset_is_the_same_as_its_values() -> None:
     small = training_settings(TrainParameters(preset="small", epochs=3))
     standard = training_settings(TrainParameters(preset="standard", epochs=3, batch_size=small.batch_size))
     assert small == replace(standard, weight_decay=small.weight_decay, learning_rate=small.learning_rate)
+
+
+def test_the_number_of_rows_chooses_a_preset_that_was_left_open(stages: Any) -> None:
+    left_open = TrainParameters(threads=1)
+    assert resolved(left_open, 30_000) == left_open.model_copy(update={"preset": "standard"})
+    few = resolved(left_open, 29_999)
+    assert (few.preset, few.settings) == ("small", {"min_steps": FEW_ROWS_STEPS})
+    assert resolved(left_open.model_copy(update={"epochs": 7}), 500).settings == {}
+    assert resolved(left_open.model_copy(update={"settings": {"min_steps": 9}}), 500).settings == {"min_steps": 9}
+    for stated in ("small", "standard"):
+        one = TrainParameters(preset=stated)
+        assert resolved(one, 500) == resolved(one, 500_000) == one
+    with pytest.raises(InputError, match="preset 'auto'"):
+        training_settings(left_open)  # nobody said how many rows
+    split = stages.store.read_table(stages.features, columns=["split"]).column("split").to_pylist()
+    assert n_training_rows(stages.features) == split.count("train")
+    brief = TrainParameters(epochs=1, threads=1, architecture={"widths": [16, 1]})
+    stated = brief.model_copy(update={"preset": "small"})
+    assert stages.run(train_network, stages.features, brief) == stages.run(train_network, stages.features, stated)
 
 
 def test_a_killed_training_goes_on_and_ends_with_the_same_weights(

@@ -34,7 +34,7 @@ from storage.root import store_root
 from tasks.examples import ExampleParameters
 from tasks.inputs import as_model
 from tasks.parameters import SourceParameters, TrainParameters
-from tasks.validation_parameters import EntryParameters, ValidationParameters
+from tasks.validation_parameters import EntryParameters, ValidationParameters, transfer_entries
 
 ATTENTION: dict[str, Any] = {
     "network": "attention",
@@ -48,6 +48,8 @@ WIDE = ATTENTION | {
 }
 FINE_TUNING: dict[str, Any] = {"learning_rate": 5e-4, "weight_decay": 0.1, "clip_norm": 1.0, "beta2": 0.98}
 """How small tables are learnt, transferred and from scratch alike."""
+LARGE_TABLE_RATE = 2e-3
+"""Learning rate at which the attention network learns large tables."""
 MEMBERS = 3
 """Networks of ElemNet's ensemble."""
 SIZES = (500, 1_000, 2_000, 4_000, 8_000, 16_000, 32_000, 64_000)
@@ -84,8 +86,13 @@ class Run:
         return run_flow(cross_validate, parameters)
 
     def transfer(self, file: Path, validation: dict[str, Any], epochs: int, **options: Any) -> ArtifactRef:
-        """Transfer the source model to a table."""
-        card, _ = read_model(as_model(store_root(self.arguments.store), self.arguments.source))
+        """Transfer the source model to a table.
+
+        From scratch also at the rate at which large tables are learnt, so that it is not the recipe of fine-tuning that
+        a small table's own network suffers from.
+        """
+        model = as_model(store_root(self.arguments.store), self.arguments.source)
+        card, _ = read_model(model)
         architecture = {name: value for name, value in card.architecture.parameters.items() if name != "n_features"}
         training = TrainParameters(
             network=card.architecture.name, architecture=architecture, preset="small", epochs=epochs, threads=1,
@@ -93,18 +100,22 @@ class Run:
             transfer=options.pop("transfer", None),
         )  # fmt: skip
         source = SourceParameters(source=f"file:{file}", **options.pop("energies", {}))
-        return run_flow(
+        dealt = ValidationParameters(include_validation=True, **validation)
+        common = {"data": str(file), "energies": source, "validation": dealt} | self.where
+        unseen = options.get("source_rows")
+        ref = run_flow(
             transfer,
-            TransferFlowParameters(
-                source=self.arguments.source,
-                data=str(file),
-                energies=source,
-                training=training,
-                validation=ValidationParameters(include_validation=True, **validation),
-                **options,
-                **self.where,
-            ),
+            TransferFlowParameters(source=self.arguments.source, training=training, **common, **options),
         )
+        if dealt.sizes or unseen:
+            return ref
+        faster = training.model_copy(update={"settings": training.settings | {"learning_rate": LARGE_TABLE_RATE}})
+        entries = (
+            *transfer_entries(training, model.key),
+            EntryParameters(name=f"from scratch, rate {LARGE_TABLE_RATE:g}", training=faster),
+        )
+        examples = ExampleParameters()
+        return run_flow(cross_validate, CrossValidateParameters(entries=entries, examples=examples, **common))
 
 
 def elemnet(run: Run) -> str:
@@ -166,22 +177,30 @@ def sizes(run: Run) -> str:
     return tables.comparison(run.compare(entries, {"scheme": "split", "sizes": SIZES}))
 
 
+_TRANSFERS = """\
+Published: Jha et al., Nat. Commun. 10, 5316 (2019), where ElemNet is transferred from 341k rows of the OQMD and learns
+from {}. "As it is" is the network of the OQMD without any training on this table."""
+
+
 def experiment(run: Run) -> str:
     """Transfer to measured formation energies, ten-fold, also from a source that never saw the formulas; its curve."""
     file = run.data / "experimental_formation_energy.parquet"
     how: dict[str, Any] = {"energies": {"functional": "experiment", "temperature": 298.0}, "batch_size": 64}
-    unseen = {"source_rows": run.oqmd, "source_training": TrainParameters(epochs=40, threads=1, **ATTENTION)}
-    ref = run.transfer(file, {"folds": 10}, 40, **how, **unseen)
+    ref = run.transfer(file, {"folds": 10}, 40, **how)
+    unseen = run.transfer(file, {"folds": 10}, 40, **how, source_rows=run.oqmd)
     steps = {"min_steps": 600}  # few rows are passed over more often, from scratch and transferred alike
     sized = run.transfer(file, {"folds": 10, "sizes": TARGET_SIZES}, 40, **how, settings=steps)
-    published = {"from scratch": "0.1299", "transferred": "0.0642"}
-    return "\n".join((tables.comparison(ref, published), tables.folds(ref), tables.comparison(sized)))
+    published = {"from scratch": "0.1299", "transferred": "0.0642", "as it is": "0.1354"}
+    parts = (tables.comparison(ref, published), tables.folds(ref), tables.comparison(unseen), tables.comparison(sized))
+    return "\n\n".join((*parts, _TRANSFERS.format("1,963 rows")))
 
 
 def jarvis(run: Run) -> str:
     """Transfer to JARVIS-DFT, five-fold."""
     ref = run.transfer(run.data / "jarvis_formation_energy.parquet", {"folds": 5}, 20, batch_size=128)
-    return tables.comparison(ref, {"from scratch": "0.0546", "transferred": "0.0311"}) + "\n" + tables.folds(ref)
+    published = {"from scratch": "0.0546", "transferred": "0.0311", "as it is": "0.0821"}
+    said = _TRANSFERS.format("11,050 rows, those on the hull alone; ours are all")
+    return "\n\n".join((tables.comparison(ref, published), tables.folds(ref), said))
 
 
 def materials_project(run: Run) -> str:
@@ -192,7 +211,8 @@ def materials_project(run: Run) -> str:
         file = Path(folder) / "on_hull.parquet"
         pq.write_table(on_hull, file)
         ref = run.transfer(file, {"folds": 5}, 20, batch_size=128)
-    return tables.comparison(ref, {"from scratch": "0.0326", "transferred": "0.0248"}) + "\n" + tables.folds(ref)
+    published = {"from scratch": "0.0326", "transferred": "0.0248", "as it is": "0.1084"}
+    return "\n\n".join((tables.comparison(ref, published), tables.folds(ref), _TRANSFERS.format("23,641 rows")))
 
 
 def systems_held_out(run: Run) -> str:
@@ -217,7 +237,11 @@ def residual(run: Run) -> str:
             strict=True,
         )
     )
-    return tables.comparison(run.compare(entries, {"scheme": "split", "sizes": (50_000,)}), published)
+    said = """\
+Published: D. Jha's dissertation, for 436k rows of the OQMD with 271 attributes, 126 of them of the structure; ours are
+145 attributes of the composition, 50,000 rows and 15 epochs. With 145 attributes and 341k rows the published errors are
+0.054 for IRNet and 0.072 for the plain network of 17 layers, and 0.048 for IRNet of 48 (Table 4.4)."""
+    return tables.comparison(run.compare(entries, {"scheme": "split", "sizes": (50_000,)}), published) + "\n\n" + said
 
 
 def classes(run: Run) -> str:

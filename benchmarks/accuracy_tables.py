@@ -121,17 +121,18 @@ def summary_of(ref: ArtifactRef) -> dict[str, Any]:
 def comparison(ref: ArtifactRef, published: Mapping[str, str] | None = None) -> str:
     """Return the entries of a cross-validation and what their differences are worth."""
     summary = summary_of(ref)
-    sized = any(line["size"] is not None for line in summary["entries"])
+    sizes = {line["size"] for line in summary["entries"]}
+    took = minutes(ref)
     rows = [
         (
             line["entry"], f"{line['n_train']:,}", line["n_folds"], line["n_seeds"], _four(line["mae"]),
             "-" if line["low"] is None else f"{_four(line['low'])} to {_four(line['high'])}",
-            (published or {}).get(line["entry"], ""),
+            (published or {}).get(line["entry"], ""), f"{took[line['entry'], line['size']]:.1f} min",
         )
         for line in summary["entries"]
     ]  # fmt: skip
-    parts = [table(("entry", "rows", "folds", "seeds", "MAE", "interval", "published"), rows)]
-    if sized:
+    parts = [table(("entry", "rows", "folds", "seeds", "MAE", "interval", "published", "time"), rows)]
+    if len(sizes) > 1:
         crossings = [
             (pair["first"], pair["second"], ", ".join(f"{size:,.0f}" for size in pair["sizes"]) or "no crossing")
             for pair in summary["crossings"]
@@ -140,6 +141,19 @@ def comparison(ref: ArtifactRef, published: Mapping[str, str] | None = None) -> 
     elif summary["comparisons"]:
         parts.append(_differences(summary["comparisons"]))
     return "\n\n".join(parts)
+
+
+def minutes(ref: ArtifactRef) -> dict[tuple[str, int | None], float]:
+    """Return what the folds of each entry and size took together [min]; 0 for those that were not timed."""
+    store = ArtifactStore.from_ref(ref)
+    manifest = store.manifest(ref)
+    took: dict[tuple[str, int | None], float] = {}
+    for number, run in enumerate(manifest.parameters["runs"]):
+        fold = store.find(manifest.inputs[f"run_{number:04d}"].key)
+        seconds = 0.0 if fold is None else float(store.run_record(fold)["seconds"])
+        where = (run["entry"], run["size"])
+        took[where] = took.get(where, 0.0) + seconds / 60.0
+    return took
 
 
 def _differences(pairs: Sequence[Mapping[str, Any]]) -> str:

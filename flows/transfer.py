@@ -14,6 +14,7 @@ from tasks.examples import ExampleParameters
 from tasks.fold import plan_folds
 from tasks.fold_runs import run_entries
 from tasks.inputs import resolve_model, resolve_rows
+from tasks.learning import training_of
 from tasks.members import train_ensemble
 from tasks.overlap import remove_overlap
 from tasks.parameters import CleanParameters, SourceParameters, TrainParameters
@@ -35,7 +36,9 @@ class TransferFlowParameters(FlowParameters):
         description="rows that the source learnt from: another network is trained on those whose formulas `data` does "
         "not have, and transferred too; empty: not done",
     )
-    source_training: TrainParameters | None = Field(None, description="how that other network is trained")
+    source_training: TrainParameters | None = Field(
+        None, description="how that other network is trained; empty: as the source was"
+    )
     validation: ValidationParameters = Field(default_factory=lambda: ValidationParameters(folds=10))
     tasks_in_flight: int = Field(64, ge=1, description="folds handed to the cluster at a time; no part of the result")
 
@@ -56,7 +59,7 @@ def transfer_stages(parameters: TransferFlowParameters) -> ArtifactRef:
     if p.source_rows is not None:
         every = resolve_rows.submit(root, p.source_rows, CleanParameters(), SourceParameters(), None).result()
         others = remove_overlap.submit(root, every, rows).result()
-        unseen = train_ensemble(root, others, p.source_training or p.training)
+        unseen = train_ensemble(root, others, p.source_training or training_of(source))
     entries = transfer_entries(p.training, source.key, None if unseen is None else unseen.key)
     plans = plan_folds.submit(root, rows, p.validation).result()
     runs = run_entries(root, rows, plans, p.validation, entries, None, p.tasks_in_flight)

@@ -343,7 +343,12 @@ def _checked_labels(y: ArrayLike, n_rows: int) -> NDArray[Any]:
         if not (np.isfinite(labels).all() and (labels == np.round(labels)).all()):
             raise InputError("Labels hold NaN or fractions: classes are whole numbers, booleans or texts.")
         labels = labels.astype(np.int64)
-    classes = np.unique(labels)
+    classes, counts = np.unique(labels, return_counts=True)
     if n_rows and len(classes) < 2:
         raise InputError(f"All labels are {classes[0]!s}: a classifier needs two classes; check the split.")
+    if n_rows and counts.min() < 2:
+        raise InputError(
+            f"Class {classes[counts.argmin()]!s} has 1 training row: every class needs at least two; merge or leave "
+            "out rare classes."
+        )
     return labels

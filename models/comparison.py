@@ -25,7 +25,8 @@ class Measured:
     n_train
         Rows that were learnt from.
     row, error
-        Rows that were measured (m,), and prediction minus truth (m,).
+        Rows that were measured (m,), and prediction minus truth (m,); for classes the squared difference of probability
+        and outcome, and "mean absolute error" here is the Brier score.
     groups
         Chemical system of each row.
     by_element

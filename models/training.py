@@ -204,6 +204,7 @@ class TrainingRun:
         elif callable(fit_inputs := getattr(self.network, "fit_inputs", None)):
             fit_inputs(self.rows.x)
         self.optimiser = make_optimiser(self.network, parameters, rate_factors)
+        _keep_statistics(self.network)
         self.average = copy.deepcopy(self.network).eval().requires_grad_(False)
         self.best: dict[str, Tensor] = {}
         self.progress = Progress(0, 0, 0, [])
@@ -347,6 +348,15 @@ class TrainingRun:
         self.progress, self.best = restore_state(
             state, self.network, self.average, self.optimiser, self.parameters, self.rows.digest
         )
+
+
+def _keep_statistics(network: nn.Module) -> None:
+    """Let normalisations whose weights are frozen keep their running statistics too: the layer stays as it is."""
+    for module in network.modules():
+        own = list(module.parameters(recurse=False))
+        frozen = bool(own) and not any(parameter.requires_grad for parameter in own)
+        if frozen and getattr(module, "running_mean", None) is not None:
+            module.eval()
 
 
 def move_average(average: nn.Module, network: nn.Module, weight: float) -> None:

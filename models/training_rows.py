@@ -84,7 +84,8 @@ def training_rows(
         _check_members(labels)
         scale = Normalisation((), ())
     else:
-        scale = normalisation or _scale(labels)
+        own = _scale(labels)  # refuses targets that leave nothing to learn, whatever scale they are taken on
+        scale = normalisation or own
         if len(scale.std) != labels.shape[1]:
             raise InputError(f"The rows have {labels.shape[1]} targets, the model {len(scale.std)}: give the same.")
     rows = _rows(inputs, labels, scale)

@@ -8,7 +8,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
@@ -52,6 +60,15 @@ class Normalisation(BaseModel):
     std: list[float]
 
 
+class MonteCarlo(BaseModel):
+    """Predictions are means over passes with dropout on, drawn from a seed; metrics and calibration are of them."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    passes: int = Field(ge=1)
+    seed: int = Field(ge=0)
+
+
 class ModelCard(BaseModel):
     """Everything but the weights.
 
@@ -69,6 +86,8 @@ class ModelCard(BaseModel):
         Number of networks; one network is an ensemble of one, without a standard deviation.
     domain
         What the training data covers, e.g. training rows per element.
+    monte_carlo
+        How dropout is averaged over; None where it is off.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -89,6 +108,15 @@ class ModelCard(BaseModel):
     energy_scheme: EnergyScheme | None = None
     n_members: int = Field(default=1, ge=1)
     domain: dict[str, Any] = Field(default_factory=dict)
+    monte_carlo: MonteCarlo | None = None
+
+    @model_serializer(mode="wrap")
+    def _only_what_there_is(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave `monte_carlo` out where dropout is off: such cards are what they were before there was the field."""
+        data: dict[str, Any] = handler(self)
+        if self.monte_carlo is None:
+            data.pop("monte_carlo", None)
+        return data
 
     @model_validator(mode="after")
     def _one_normalisation_per_target(self) -> ModelCard:

@@ -17,7 +17,7 @@ from tasks.fold import RESULT
 from tasks.stage import build, stage
 from tasks.validation_parameters import ValidationParameters
 
-STAGE_VERSION = 1
+STAGE_VERSION = 2  # 2: classes are compared by their Brier scores
 SUMMARY = "cross_validation.json"
 
 
@@ -41,7 +41,10 @@ def summarise_folds(
     -------
     ArtifactRef
         A `cross_validation`: a table with one row per run, and ``cross_validation.json`` with means and intervals,
-        comparisons of every pair and, with sizes, the sizes at which learning curves cross.
+        comparisons of every pair and, with sizes, the sizes at which learning curves cross. All are of the mean
+        absolute error, ``mae``; for classes of the Brier score, ``brier``: the mean squared difference of probability
+        and outcome, which only the true probabilities make least (G. W. Brier, Mon. Weather Rev. 78, 1 (1950)). There
+        ``auc`` and ``f1`` stand beside it.
     """
     store = ArtifactStore(root)
     request = ArtifactRequest(
@@ -62,7 +65,10 @@ def _write(writer: ArtifactWriter, store: ArtifactStore, runs: Sequence[FoldRun]
     results = [json.loads(store.read_bytes(run.ref, RESULT)) for run in runs]
     measured = [_measured(store, run, result) for run, result in zip(runs, results, strict=True)]
     entries = summarise(measured)
-    writer.write_json(SUMMARY, {"entries": entries, "comparisons": compare(measured), "crossings": _crossings(entries)})
+    summary = {"entries": entries, "comparisons": compare(measured), "crossings": _crossings(entries)}
+    if _is_of_classes(results[0]):
+        summary["entries"] = [_of_classes(line, runs, results) for line in entries]
+    writer.write_json(SUMMARY, summary)
     writer.write_table("cross_validation", _table(runs, results), "cross_validation")
     writer.count("runs", len(runs))
 
@@ -70,11 +76,32 @@ def _write(writer: ArtifactWriter, store: ArtifactStore, runs: Sequence[FoldRun]
 def _measured(store: ArtifactStore, run: FoldRun, result: dict[str, Any]) -> Measured:
     table = store.read_table(run.ref, "fold")
     error = table.column("prediction").to_numpy() - table.column("truth").to_numpy()
+    if _is_of_classes(result):
+        error = error**2
     by_element = {line["element"]: line["mae"] for line in result.get("by_element", []) if line["n"] >= 20}
     return Measured(
         run.entry, run.seed, run.fold, run.size, result["n_train"], table.column("row").to_numpy(), error,
         np.array(table.column("chemsys").to_pylist(), dtype=str), by_element,
     )  # fmt: skip
+
+
+def _is_of_classes(result: dict[str, Any]) -> bool:
+    return "auc" in result["metrics"]
+
+
+def _of_classes(line: dict[str, Any], runs: Sequence[FoldRun], results: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return an entry's line under the name of what was averaged, with the scores that users of classes know."""
+    named = {"brier" if name == "mae" else name: value for name, value in line.items()}
+    named["runs"] = [{"brier" if name == "mae" else name: v for name, v in run.items()} for run in line["runs"]]
+    own = [
+        result["metrics"]
+        for run, result in zip(runs, results, strict=True)
+        if (run.entry, run.size) == (line["entry"], line["size"])
+    ]
+    for name in ("auc", "f1"):
+        known = [metrics[name] for metrics in own if metrics.get(name) is not None]
+        named[name] = float(np.mean(known)) if known else None
+    return named
 
 
 def _crossings(entries: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

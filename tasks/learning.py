@@ -108,6 +108,18 @@ def resolved(parameters: TrainParameters, n_rows: int) -> TrainParameters:
     return parameters.model_copy(update={"preset": preset, "settings": settings})
 
 
+def training_of(model: ArtifactRef) -> TrainParameters:
+    """Return how a `model` was trained, as its manifest says."""
+    described = ArtifactStore.from_ref(model).manifest(model).parameters
+    settings = dict(described["settings"])
+    own = {name: settings.pop(name) for name in ("epochs", "batch_size", "seed", "threads")}
+    return TrainParameters.model_validate(
+        {name: value for name, value in described.items() if name != "settings"}
+        | own
+        | {"preset": "standard", "settings": settings}
+    )
+
+
 def n_training_rows(rows: ArtifactRef) -> int:
     """Return how many rows of a `features` or `examples` artifact a network learns from."""
     split = ArtifactStore.from_ref(rows).read_table(rows, columns=["split"]).column("split")

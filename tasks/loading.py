@@ -47,6 +47,11 @@ def load_predictor(model: ArtifactRef, phases: ArtifactRef | None = None) -> Pre
         )
     if len(card.targets) != 1 or card.targets[0].transform != "none":
         raise InputError(f"the model {model.key} predicts no single number; train one on formation energies")
+    if card.monte_carlo is not None:
+        raise InputError(
+            f"the model {model.key} predicts by averaging over dropout, which only `elemscreen predict` does; train "
+            "one with passes 0"
+        )
     if phases is not None and card.targets[0].name != "formation_energy_per_atom":
         raise InputError(
             f"the model {model.key} predicts {card.targets[0].name}, which no hull can be held against; give one that "
@@ -64,7 +69,8 @@ def load_predictor(model: ArtifactRef, phases: ArtifactRef | None = None) -> Pre
 def load_ensemble(model: ArtifactRef) -> NetworkEnsemble:
     """Return a model of any kind ready to predict: several targets, classes, predicted uncertainties."""
     card, members = read_model(model)
-    return NetworkEnsemble(card.architecture.model_dump(), scale_of(card), members)
+    dropout = {} if card.monte_carlo is None else card.monte_carlo.model_dump()
+    return NetworkEnsemble(card.architecture.model_dump(), scale_of(card), members, **dropout)
 
 
 def scale_of(card: ModelCard) -> dict[str, list[float]]:

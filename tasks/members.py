@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from prefect.futures import PrefectFuture
@@ -50,7 +50,8 @@ def train_ensemble(
         store = ArtifactStore(root)
         if store.find(model_request(store, rows, parameters, init, attributes, taught).key) is None:
             members = _train_members(root, rows, parameters, init, attributes, taught)
-    return train_network.submit(root, rows, parameters, init, attributes, taught, members).result()
+    with _where(parameters.threads):
+        return train_network.submit(root, rows, parameters, init, attributes, taught, members).result()
 
 
 def _are_tasks(parameters: TrainParameters, init: ArtifactRef | None, taught: ArtifactRef | None = None) -> bool:
@@ -74,14 +75,16 @@ def _train_members(
     attributes: ArtifactRef | None,
     taught: ArtifactRef | None,
 ) -> list[ArtifactRef]:
-    workers = offered()
-    # more threads than any worker has cores are slow, but no error: the same as for a single network
-    fits = not workers or places_for(parameters.threads, workers) > 0
-
     def submit(seed: int) -> PrefectFuture[Any]:
         member = parameters.model_copy(update={"members": 1, "seed": seed})
-        with placed(parameters.threads) if fits else nullcontext():
+        with _where(parameters.threads):
             return train_network.submit(root, rows, member, init, attributes, taught)
 
     seeds = [parameters.seed + number for number in range(parameters.members)]
     return run_in_window(submit, seeds, WINDOW, "train members", lambda seed: 1, "members")
+
+
+def _where(threads: int) -> AbstractContextManager[None]:
+    """Place a training: on a GPU, or on cores; more threads than any worker has cores are slow, but no error."""
+    workers = offered()
+    return placed(threads) if not workers or places_for(threads, workers) > 0 else nullcontext()

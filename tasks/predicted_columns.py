@@ -66,7 +66,8 @@ def _predictions(model: ArtifactRef, card: ModelCard, parsed: ParsedFormulas) ->
 
 def _one_number(model: ArtifactRef, card: ModelCard, parsed: ParsedFormulas) -> dict[str, NDArray[np.float64]]:
     std: NDArray[Any] | None
-    if card.features == "element_fraction" and n_outputs(card.architecture.model_dump()) == 1:
+    plain = card.features == "element_fraction" and card.monte_carlo is None
+    if plain and n_outputs(card.architecture.model_dump()) == 1:
         mean, std = load_predictor(model).predict(parsed.fractions.astype(np.float32))  # the bits of a screen
     else:
         said = load_ensemble(model).predict(represent(parsed.reduced, card.features))

@@ -25,7 +25,7 @@ from models.uncertainty import (
     uncertainty_report,
 )
 from storage.artifact import ArtifactRef, ArtifactRequest
-from storage.model_files import ModelCard
+from storage.model_files import ModelCard, MonteCarlo
 from storage.store import ArtifactStore, ArtifactWriter
 from tasks.applicability import described_rows, expectation_report, fit_expected_error
 from tasks.checkpoint import learning_curve
@@ -193,6 +193,7 @@ def _card(
         energy_scheme=scheme,
         n_members=len(learned.members),
         domain={"training_rows": training_rows(examples.fractions[rows["train"]])},
+        monte_carlo=MonteCarlo(passes=parameters.passes, seed=parameters.seed) if parameters.passes else None,
     )
 
 

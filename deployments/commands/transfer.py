@@ -14,6 +14,7 @@ from storage.root import store_root
 from storage.store import ArtifactStore
 from tasks.examples import ENERGY
 from tasks.inputs import as_model
+from tasks.learning import training_of
 from tasks.validation_parameters import ValidationParameters
 
 _Texts = list[str] | None
@@ -35,7 +36,8 @@ def transfer_command(
         typer.Option(help="Rows the source learnt from: train another one without the table's formulas, too."),
     ] = None,
     source_settings: Annotated[
-        _Texts, typer.Option("--set-source", help="SETTING=VALUE of that other training; several when repeated.")
+        _Texts,
+        typer.Option("--set-source", help="SETTING=VALUE of that other training, which is else as the source's was."),
     ] = None,
     columns: Annotated[_Texts, typer.Option("--map", help="COLUMN=NAME: the column of the file and ours.")] = None,
     database: Annotated[str, typer.Option(help="File: database that the rows came from.")] = "file",
@@ -47,14 +49,15 @@ def transfer_command(
 ) -> None:
     """Fine-tune a network on a small table, fold by fold, beside the same from scratch and the network as it is."""
     root = store_root(store)
-    card, _ = read_model(as_model(root, source), ArtifactStore(root))
+    model = as_model(root, source)
+    card, _ = read_model(model, ArtifactStore(root))
     architecture = {name: value for name, value in card.architecture.parameters.items() if name != "n_features"}
     common: dict[str, Any] = {"preset": "small", "threads": threads, "architecture": architecture}
-    common["representation"] = card.features
+    common |= {"representation": card.features, "members": card.n_members}
     rates = {"frozen": frozen, "rate_decay": rate_decay}
     given = [f"{card.architecture.name}@{','.join(texts or [])}" for texts in (settings, source_settings)]
     (learnt,) = read_entries(given[:1], common | {"epochs": epochs, "transfer": rates})
-    (unseen,) = read_entries(given[1:], common | {"preset": "auto"})
+    (unseen,) = read_entries(given[1:], training_of(model).model_dump(exclude={"network"}))
     rows = rows_given(data, columns, database, functional, temperature, ENERGY, None, True)
     parameters = TransferFlowParameters(
         source=source,

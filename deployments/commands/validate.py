@@ -195,14 +195,18 @@ def _numbers(read: Any) -> Any:
 def say_comparison(ref: ArtifactRef) -> None:
     """Print the errors of all entries and what their differences are worth."""
     summary = json.loads(ArtifactStore.from_ref(ref).read_bytes(ref, SUMMARY))
-    table = Table(title="mean absolute error, with 95 % intervals")
-    for name in ("entry", "rows", "MAE", "interval", "folds", "seeds"):
-        table.add_column(name, justify="left" if name == "entry" else "right")
+    of_classes = "brier" in summary["entries"][0]
+    name, shown = ("brier", "Brier") if of_classes else ("mae", "MAE")
+    scores = ("auc", "f1") if of_classes else ()
+    table = Table(title=f"{'Brier score' if of_classes else 'mean absolute error'}, with 95 % intervals")
+    for column in ("entry", "rows", shown, "interval", *(score.upper() for score in scores), "folds", "seeds"):
+        table.add_column(column, justify="left" if column == "entry" else "right")
     for line in summary["entries"]:
         interval = "-" if line["low"] is None else f"{line['low']:.4f} to {line['high']:.4f}"
         table.add_row(
-            line["entry"], f"{line['n_train']:,}", f"{line['mae']:.4f}", interval, str(line["n_folds"]),
-            str(line["n_seeds"]),
+            line["entry"], f"{line['n_train']:,}", f"{line[name]:.4f}", interval,
+            *("-" if line[score] is None else f"{line[score]:.4f}" for score in scores),
+            str(line["n_folds"]), str(line["n_seeds"]),
         )  # fmt: skip
     print_table(table, max(len(line["entry"]) for line in summary["entries"]) + _NUMBERS_WIDTH)
     for pair in summary["comparisons"]:

@@ -145,6 +145,9 @@ def test_transfer(cli: Cli, place: Place, tiny: Any, tmp_path: Path) -> None:
     unseen = summary(cli(*run, "--source-rows", place.rows, "--set-source", "epochs=2"))
     assert names(unseen) == [*names(said), "transferred, formulas unseen"]
     assert [line["mae"] for line in unseen["entries"][:3]] == list(error.values())
+    trained = [place.store.manifest(ref).parameters["settings"] for ref in place.store.list("model")]
+    own = place.store.manifest(source).parameters["settings"]
+    assert own | {"epochs": 2} in trained  # the other source is trained as the source was, but for what was set
     others = next(ref for ref in place.store.list("features") if ref.key != place.rows)
     left = set(place.store.read_table(others).column("formula").to_pylist())
     assert left
@@ -177,3 +180,22 @@ def test_sources_of_no_use(cli: Cli, place: Place, tiny: Any) -> None:
     assert_one_line(cli("transfer", "--source", place.rows, *data, *place.options), "kind model")
     ended = cli("train", "--model", "random_forest", "--data", place.rows, *TINY, *place.options)
     assert_one_line(ended, "random_forest", "cross-validation")
+
+
+def test_classes_are_compared_by_their_brier_scores(cli: Cli, place: Place, tiny: Any) -> None:
+    run = ["cross-validate", "--data", tiny.energies_file, "--above", "-1", "--folds", "2", *TINY, *place.options]
+    ended = cli(*run, "--entry", "logistic", "--entry", "elemnet@loss=cross_entropy,widths=[8,1]")
+    assert ended.code == 0, ended
+    said = json.loads(Path(ended.last).read_text())
+    table = place.store.read_table(place.store.resolve(Path(ended.last).parents[1])).to_pandas()
+    folds = [place.store.read_table(ref).to_pandas() for ref in place.store.list("fold")]
+    scores = sorted(float(((fold["prediction"] - fold["truth"]) ** 2).mean()) for fold in folds)
+    for line in said["entries"]:
+        assert "mae" not in line
+        assert line["brier"] == pytest.approx(np.mean([run["brier"] for run in line["runs"]]))
+        assert all(any(abs(run["brier"] - score) < 1e-12 for score in scores) for run in line["runs"])
+        assert line["auc"] == pytest.approx(table.loc[table["entry"] == line["entry"], "auc"].mean())
+        assert re.search(rf"{line['brier']:.4f} │.*│ +{line['auc']:.4f} │ +{line['f1']:.4f} │", ended.out), ended.out
+    (pair,) = said["comparisons"]
+    first, second = (line["brier"] for line in said["entries"])
+    assert pair["difference"] == pytest.approx(first - second, abs=2e-3)  # over rows, not over folds

@@ -189,6 +189,11 @@ def test_labels_of_any_kind(labels: Any, classes: tuple[Any, ...]) -> None:
     assert json.loads(json.dumps(fitted.description()))["classes"] == list(classes)
 
 
+def test_a_class_with_one_member_is_refused_as_of_networks() -> None:
+    with pytest.raises(InputError, match="Class 3 has 1 training row: every class needs at least two"):
+        fit_baseline("logistic", np.arange(8.0).reshape(4, 2), [0, 0, 3, 0], task="classification")
+
+
 @pytest.mark.parametrize("name", REGRESSORS)
 def test_description_is_json_and_says_what_was_fitted(name: str) -> None:
     x, y = table()

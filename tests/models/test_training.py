@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from models.elemnet import ElemNet
 from models.errors import InputError
@@ -353,6 +354,24 @@ def test_layers_are_frozen_and_slowed(rows: tuple[NDArray[Any], NDArray[Any]]) -
     train(other, initial=first, rate_factors=frozen, on_epoch=lambda report, state: states.append(state()))
     resumed = train(other, initial=first, rate_factors=frozen, resume=states[2]).state
     assert all(resumed[name].tobytes() == tuned[name].tobytes() for name in tuned)
+
+
+def test_frozen_normalisations_keep_their_statistics(rows: tuple[NDArray[Any], NDArray[Any]]) -> None:
+    def make() -> nn.Module:
+        return nn.Sequential(nn.Linear(5, 4), nn.BatchNorm1d(4), nn.ReLU(), nn.Linear(4, 1))
+
+    settings = TrainingParameters(epochs=2, batch_size=16, threads=1)
+    first = train_network(*rows, None, None, settings, build=make).state
+    names = ("0.weight", "0.bias", "1.weight", "1.bias")
+    other = (rows[0] + 1.0, rows[1])
+    tuned = train_network(
+        *other, None, None, settings, build=make, initial=first, rate_factors=dict.fromkeys(names, 0.0)
+    ).state
+    for name in (*names, "1.running_mean", "1.running_var"):
+        assert np.array_equal(tuned[name], first[name]), name
+    assert not np.array_equal(tuned["3.weight"], first["3.weight"])
+    free = train_network(*other, None, None, settings, build=make, initial=first).state
+    assert not np.array_equal(free["1.running_mean"], first["1.running_mean"])
 
 
 def test_schedule_rises_to_the_peak_and_falls_to_zero() -> None:

@@ -156,6 +156,11 @@ def test_held_out_rows_must_fit() -> None:
             training_rows(X, labels, x_val, y_val, loss)
 
 
+def test_a_constant_target_is_refused_on_whatever_scale() -> None:
+    with pytest.raises(InputError, match=r"constant \(2\)"):
+        training_rows(X, [2.0] * 4, None, None, "mae", Normalisation((0.0,), (1.0,)))
+
+
 def test_a_scale_is_of_as_many_targets() -> None:
     with pytest.raises(InputError, match="rows have 1 targets, the model 2"):
         only([1.0, 2.0, 3.0, 4.0], normalisation=Normalisation((0.0, 0.0), (1.0, 1.0)))

@@ -20,7 +20,7 @@ from tasks.examples import ENERGY, ExampleParameters, choose_examples, load_exam
 from tasks.fold import RESULT, plan_folds, run_fold
 from tasks.ingest import ingest
 from tasks.learning import load_source
-from tasks.loading import load_ensemble
+from tasks.loading import load_ensemble, load_predictor
 from tasks.parameters import SourceParameters, TrainParameters, TransferParameters
 from tasks.predicted_columns import predicted_columns
 from tasks.train import train_network
@@ -158,7 +158,19 @@ def test_a_predicted_uncertainty_is_calibrated(stages: Any, examples: ArtifactRe
 def test_dropout_that_stays_on_has_a_spread(stages: Any, examples: ArtifactRef) -> None:
     dropping = SMALL["elemnet"] | {"dropout": [0.9], "dropout_after": [1]}
     ref = stages.run(train_network, examples, training(architecture=dropping, passes=4))
-    assert read(stages, ref, "uncertainty.json")["spearman"] is not None  # a spread that differs by row
+    report = read(stages, ref, "uncertainty.json")
+    assert report["spearman"] is not None  # a spread that differs by row
+    # what is predicted later is what was measured and calibrated
+    card, _ = read_model(ref)
+    rows = load_examples(examples, "element_fraction")
+    held = np.flatnonzero(rows.split == "validation")
+    columns = predicted_columns(ref, parse_many(rows.formula).select(held))
+    error = columns["prediction"] - rows.y[held, 0]
+    assert np.abs(error).mean() == pytest.approx(card.metrics["validation"]["mae"], rel=1e-5)
+    inside = (columns["prediction_low"] <= rows.y[held, 0]) & (rows.y[held, 0] <= columns["prediction_high"])
+    assert inside.mean() == pytest.approx(report["coverage"]["0.95"]["share"])
+    with pytest.raises(InputError, match="averaging over dropout"):
+        load_predictor(ref)
     with pytest.raises(InputError, match="no dropout to average over"):
         train_network.fn(stages.root, examples, training(passes=4))
 

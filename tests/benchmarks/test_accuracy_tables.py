@@ -1,0 +1,61 @@
+"""Tables of the accuracy page from a cross-validation's artifacts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from benchmarks.accuracy_tables import comparison, minutes
+from storage.artifact import ArtifactRef
+from storage.store import ArtifactStore
+from tasks.cross_validation import FoldRun, summarise_folds
+from tasks.fold import plan_folds, run_fold
+from tasks.inputs import as_features
+from tasks.parameters import CleanParameters, SourceParameters, TrainParameters
+from tasks.stage import reference
+from tasks.validation_parameters import ValidationParameters
+
+ENTRIES = {name: TrainParameters(network=name, threads=1) for name in ("linear", "ridge")}
+
+
+@pytest.fixture(scope="module")
+def rows(tiny: Any, tmp_path_factory: pytest.TempPathFactory) -> ArtifactRef:
+    root = str(tmp_path_factory.mktemp("tables") / "store")
+    source = SourceParameters(source=f"file:{tiny.energies_file}", database="tiny", functional="pbe")
+    return as_features(root, str(tiny.energies_file), CleanParameters(calibration_fraction=0.2), source)
+
+
+def compared(rows: ArtifactRef, **validation: Any) -> ArtifactRef:
+    root, parameters = ArtifactStore.from_ref(rows).root, ValidationParameters(folds=2, **validation)
+    runs = [
+        FoldRun(name, 0, plan.name, plan.size, reference(run_fold.fn(root, rows, plan, parameters, training)))
+        for name, training in ENTRIES.items()
+        for plan in plan_folds.fn(root, rows, parameters)
+    ]
+    return reference(summarise_folds.fn(root, rows, runs, parameters))
+
+
+def cells(text: str) -> list[list[str]]:
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line.startswith("|")]
+
+
+def test_entries_their_differences_and_their_times(rows: ArtifactRef) -> None:
+    ref = compared(rows)
+    lines = cells(comparison(ref, {"ridge": "0.123"}))
+    assert lines[0] == ["entry", "rows", "folds", "seeds", "MAE", "interval", "published", "time"]
+    assert [(row[0], row[2], row[6]) for row in lines[2:4]] == [("linear", "2", ""), ("ridge", "2", "0.123")]
+    assert all(row[7].endswith(" min") for row in lines[2:4])
+    assert (lines[4][:3], lines[6][:2]) == (["first", "second", "first minus second"], ["linear", "ridge"])
+    took = minutes(ref)
+    assert set(took) == {("linear", None), ("ridge", None)}
+    assert all(0 < value < 5 for value in took.values())
+
+
+def test_one_size_has_differences_and_several_have_crossings(rows: ArtifactRef) -> None:
+    one = cells(comparison(compared(rows, sizes=(30,))))
+    assert one[4][:3] == ["first", "second", "first minus second"]
+    several = cells(comparison(compared(rows, sizes=(20, 40))))
+    assert [row[:2] for row in several[2:6]] == [["linear", "20"], ["linear", "40"], ["ridge", "20"], ["ridge", "40"]]
+    assert several[6] == ["learning curve", "and", "cross at rows"]
+    assert several[8][:2] == ["linear", "ridge"]

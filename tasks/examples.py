@@ -149,7 +149,8 @@ def load_examples(rows: ArtifactRef, representation: str, attributes: ArtifactRe
     representation
         See `models.representation.represent`.
     attributes
-        Structural attributes of the compounds that the rows come from, by `material_id`; rows without are left out.
+        Structural attributes of the compounds that the rows come from, by `material_id`; rows without are left out,
+        whatever is read of the others.
 
     Raises
     ------
@@ -169,9 +170,9 @@ def load_examples(rows: ArtifactRef, representation: str, attributes: ArtifactRe
     else:
         raise InputError(f"{rows.key} is a '{rows.kind}' artifact; give one of kind features or examples")
     structural, numbers = None, np.arange(table.num_rows)
-    if representation in FROM_STRUCTURE:
-        if attributes is None:
-            raise InputError(f"{representation} needs structural attributes; featurize voronoi, and give --attributes")
+    if representation in FROM_STRUCTURE and attributes is None:
+        raise InputError(f"{representation} needs structural attributes; featurize voronoi, and give --attributes")
+    if attributes is not None:
         numbers, structural = _with_structures(store, table, attributes)
         table, y = table.take(pa.array(numbers)), y[numbers]
     formulas = table.column("formula").to_pylist()

@@ -124,7 +124,7 @@ def run_fold(
     as_it_is
         Do not train.
     attributes
-        Structural attributes, for representations that need them.
+        Structural attributes, for representations that need them; rows without are left out of every entry's fold.
 
     Returns
     -------
@@ -133,6 +133,8 @@ def run_fold(
     """
     training = resolved(training, n_learnt(rows, plan, validation))
     inputs = learning_inputs({"rows": rows}, training.representation, init, attributes)
+    if attributes is not None:
+        inputs["attributes"] = attributes  # all are measured on the rows that have structures, whatever they read
     described = {"representation": training.representation} if as_it_is else described_settings(training)
     store = ArtifactStore(root)
     request = ArtifactRequest(

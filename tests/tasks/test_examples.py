@@ -19,11 +19,15 @@ from storage.artifact import ArtifactRef, ArtifactRequest
 from storage.store import ArtifactStore
 from tasks.attributes import FeaturizeParameters, featurize_attributes
 from tasks.calibrate import calibrate
+from tasks.cross_validation import FoldRun, summarise_folds
 from tasks.examples import ENERGY, ExampleParameters, Examples, choose_examples, load_examples
+from tasks.fold import plan_folds, run_fold
 from tasks.ingest import ingest
 from tasks.loading import load_predictor
 from tasks.parameters import SourceParameters, TrainParameters
+from tasks.stage import reference
 from tasks.train import train_network
+from tasks.validation_parameters import ValidationParameters
 
 BOTH = ("band_gap", "volume_per_atom")
 
@@ -124,6 +128,30 @@ def attributes_of(root: Path, material_ids: list[str]) -> ArtifactRef:
     return ArtifactStore(root).get_or_build(request, lambda w: w.write_table("attributes", table, "attributes")).ref
 
 
+def test_what_reads_formulas_is_measured_where_there_are_structures(stages: Any) -> None:
+    """Else it could not be compared with what reads structures."""
+    table = stages.store.read_table(stages.features).to_pandas()
+    attributes = attributes_of(Path(stages.root), table["material_id"].tolist()[5:])
+    folds = ValidationParameters(folds=2)
+    runs = [
+        FoldRun(
+            name,
+            0,
+            plan.name,
+            None,
+            reference(run_fold.fn(stages.root, stages.features, plan, folds, training, attributes=attributes)),
+        )
+        for name in ("element_fraction", "voronoi")
+        for training in [TrainParameters(network="ridge", representation=name, threads=1)]
+        for plan in plan_folds.fn(stages.root, stages.features, folds)
+    ]
+    compared = stages.run(summarise_folds, stages.features, runs, folds)
+    measured = [stages.store.read_table(run.ref, "fold").to_pandas()["row"] for run in runs]
+    dealt = [row for row in range(5, len(table)) if table["split"][row] != "validation"]
+    assert sorted(pd.concat(measured[:2])) == sorted(pd.concat(measured[2:])) == dealt
+    assert len(stages.store.read_table(compared, "cross_validation")) == 4
+
+
 def test_structures_are_found_by_their_name(stages: Any, compounds: ArtifactRef, tmp_path: Path) -> None:
     ref = stages.run(choose_examples, compounds, ExampleParameters(targets=BOTH))
     attributes = attributes_of(Path(stages.root), ["d", "b", "a"])
@@ -134,6 +162,7 @@ def test_structures_are_found_by_their_name(stages: Any, compounds: ArtifactRef,
     np.testing.assert_allclose(examples.x[0], 2.0 + np.arange(126) / 1000, rtol=1e-6)
     np.testing.assert_array_equal(examples.y, [[5.0, 22.5], [7.0, np.nan]])
     assert load_examples(ref, "magpie+voronoi", attributes).x.shape == (2, 271)
+    assert ids(stages, ref, load_examples(ref, "element_fraction", attributes)) == ["a", "d"]
     # rows of the table -> their places among those that are left
     assert examples.located(np.array([0, 1, 2])).tolist() == [0, 1]
     assert examples.located(np.array([2, 1])).tolist() == [1]

@@ -38,5 +38,5 @@ def explain_stages(parameters: ExplainFlowParameters) -> ArtifactRef:
     p, root = parameters, store_root(parameters.store)
     network = resolve_model.submit(root, p.model).result()
     phases = resolve_phases.submit(root, p.phases).result()
-    table = resolve_table.submit(root, p.table).result() if p.table else None
+    table = resolve_table.submit(root, p.table, p.explaining.probes).result() if p.table else None
     return explain_task.submit(root, network, phases, table, p.explaining).result()

@@ -19,6 +19,14 @@ LEARNING_TABLES: dict[str, tuple[int, list[pa.Field]]] = {
             field("labels", LIST_F64, _TARGET, "what is to be learned, in the order of the manifest's targets; or NaN"),
         ],
     ),
+    "further_columns": (
+        1,
+        [
+            field("row", pa.int64(), NONE, "row of the table of compounds"),
+            text("column", "name of a column that the file has and we do not know"),
+            f64("value", "unit of the column", "number, 1 and 0 for yes and no"),
+        ],
+    ),
     "taught": (
         1,
         [

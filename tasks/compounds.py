@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -61,15 +61,16 @@ class Provenance:
 class Compounds:
     """`compounds` rows in the input's order, rejected rows, and how many were merged into others.
 
-    Rows in = rows of the table + rejected + merged.
+    Rows in = rows of the table + rejected + merged. `further` has the columns that are none of ours and were asked for.
     """
 
     table: pa.Table
     rejected: list[dict[str, Any]]
     n_merged: int
+    further: pa.Table | None = None
 
 
-def compounds(frame: pd.DataFrame, provenance: Provenance) -> Compounds:
+def compounds(frame: pd.DataFrame, provenance: Provenance, further: Sequence[str] = ()) -> Compounds:
     """Return the usable rows of a raw table as `compounds`, and the others with their reason.
 
     Parameters
@@ -79,6 +80,8 @@ def compounds(frame: pd.DataFrame, provenance: Provenance) -> Compounds:
         ``_same_as``: the material_id of the row that it repeats.
     provenance
         What the rows do not say themselves.
+    further
+        Columns to keep that are none of ours: of numbers, or of yes and no.
     """
     frame = frame.reset_index(drop=True)
     parsed = parse_many(["" if _missing(value) else str(value) for value in frame["formula"]])
@@ -99,11 +102,37 @@ def compounds(frame: pd.DataFrame, provenance: Provenance) -> Compounds:
         if name in frame.columns and name not in _NUMBERS:
             data[name] = [None if _missing(value) else str(value) for value in frame[name]]
     named = "material_id" in data or "source_id" in data
+    others = {name: _numbers(_yes_and_no(frame[name]), name, reasons) for name in further}
     table = _with_provenance(data, len(frame), provenance)
-    merged = _repeats(table, frame, reasons, provenance, named)
+    merged = _repeats(table, frame, reasons, provenance, named, others)
     good = [index for index, reason in enumerate(reasons) if reason is None and not merged[index]]
     rejected = [_rejected_row(frame, index, reason) for index, reason in enumerate(reasons) if reason is not None]
-    return Compounds(conform(table.take(pa.array(good, pa.int64())), "compounds"), rejected, int(merged.sum()))
+    kept = conform(table.take(pa.array(good, pa.int64())), "compounds")
+    return Compounds(kept, rejected, int(merged.sum()), further_table(others, good) if others else None)
+
+
+def further_table(columns: Mapping[str, Sequence[float | None]], rows: Sequence[int]) -> pa.Table:
+    """Return what chosen rows have in columns that are none of ours, as the table `further_columns`."""
+    found = [
+        (place, name, values[row])
+        for name, values in columns.items()
+        for place, row in enumerate(rows)
+        if values[row] is not None
+    ]
+    places, names, numbers = zip(*found, strict=True) if found else ((), (), ())
+    return pa.table(
+        {
+            "row": pa.array(places, pa.int64()),
+            "column": pa.array(names, pa.string()),
+            "value": pa.array(numbers, pa.float64()),
+        }
+    )
+
+
+def _yes_and_no(column: pd.Series) -> pd.Series:
+    """Return a column with 1 and 0 for what says yes and no."""
+    words = {"true": 1.0, "yes": 1.0, "false": 0.0, "no": 0.0}
+    return column.map(lambda value: words.get(str(value).strip().lower(), value))
 
 
 def raw_frame(rows: Iterable[dict[str, Any]]) -> pd.DataFrame:
@@ -115,7 +144,12 @@ def raw_frame(rows: Iterable[dict[str, Any]]) -> pd.DataFrame:
 
 
 def _repeats(
-    table: pa.Table, frame: pd.DataFrame, reasons: list[str | None], provenance: Provenance, named: bool
+    table: pa.Table,
+    frame: pd.DataFrame,
+    reasons: list[str | None],
+    provenance: Provenance,
+    named: bool,
+    others: Mapping[str, Sequence[float | None]],
 ) -> NDArray[np.bool_]:
     """Return which sound rows repeat another, by the source's rule; what contradicts another gets its reason."""
     sound = np.array([reason is None for reason in reasons])
@@ -135,7 +169,7 @@ def _repeats(
         return merged
     identifiers = ("material_id", "source_id")
     compared = [name for name in table.column_names if named or name not in identifiers]
-    values = table.select(compared).to_pandas().iloc[rows]
+    values = table.select(compared).to_pandas().assign(**others).iloc[rows]
     for name in values.columns:
         if values[name].dtype == object:
             values[name] = [value.tobytes() if isinstance(value, np.ndarray) else value for value in values[name]]

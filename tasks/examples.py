@@ -18,6 +18,7 @@ from storage.artifact import ArtifactRef, ArtifactRequest
 from storage.schemas import SCHEMAS
 from storage.store import ArtifactStore, ArtifactWriter
 from tasks.attributes import attribute_columns
+from tasks.further_columns import is_ours, read_frame
 from tasks.parameters import Parameters
 from tasks.stage import build, stage
 
@@ -46,9 +47,11 @@ class ExampleParameters(Parameters):
     def _known_columns(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         columns = SCHEMAS["compounds"].arrow
         known = [field.name for field in columns if pa.types.is_floating(field.type)]
-        unknown = [name for name in value if name not in known]
-        if unknown:
-            raise ValueError(f"'{unknown[0]}' is no column of numbers; choose from {', '.join(known)}")
+        for name in value:
+            if is_ours(name) and name not in known:
+                raise ValueError(
+                    f"'{name}' is no column of numbers; choose from {', '.join(known)}, or a column of your file"
+                )
         return value
 
 
@@ -68,7 +71,7 @@ def choose_examples(root: str, compounds: ArtifactRef, parameters: ExampleParame
     def write(writer: ArtifactWriter) -> None:
         p = parameters
         columns = list(dict.fromkeys(["material_id", "formula", "split", ENERGY, *p.targets]))
-        frame = store.read_table(compounds, columns=columns).to_pandas()
+        frame = read_frame(store, compounds, columns)
         limits = None
         if p.lowest is not None or p.highest is not None:
             limits = (-np.inf if p.lowest is None else p.lowest, np.inf if p.highest is None else p.highest)
@@ -178,11 +181,16 @@ def load_examples(rows: ArtifactRef, representation: str, attributes: ArtifactRe
     formulas = table.column("formula").to_pylist()
     fractions = represent(formulas, "element_fraction")
     x = fractions if representation == "element_fraction" else represent(formulas, representation, structural)
-    units = tuple("1" if is_classes else SCHEMAS["compounds"].unit(name) for name in targets)
+    units = tuple("1" if is_classes else unit_of(name) for name in targets)
     return Examples(
         numbers, formulas, _texts(table, "chemsys"), _texts(table, "split"), x, np.array(y, dtype=np.float64),
         fractions, targets, units, is_classes,
     )  # fmt: skip
+
+
+def unit_of(name: str) -> str:
+    """Return the unit of a label: of a column that is none of ours nobody said one."""
+    return SCHEMAS["compounds"].unit(name) if is_ours(name) else "its unit"
 
 
 def _texts(table: pa.Table, name: str) -> NDArray[np.str_]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -11,17 +12,21 @@ from torch import nn
 
 from models.activations import untrained_copy
 from models.errors import InputError
+from models.probe import PROPERTIES
 from storage.artifact import ArtifactRef, ArtifactRequest
 from storage.model_files import ModelCard
 from storage.scheme import check_same_scheme
 from storage.store import ArtifactStore, ArtifactWriter
+from storage.tables import read_any
 from tasks.explain_diagrams import diagram_results
 from tasks.explain_layers import Networks, component_rows, shown_layers, similarity_results
-from tasks.explain_parameters import ExplainParameters
+from tasks.explain_parameters import PROBE, ExplainParameters
 from tasks.explain_probes import probe_results
 from tasks.explain_rows import labels_of, read_rows
+from tasks.further_columns import is_ours
 from tasks.inputs import as_compounds, is_file
 from tasks.loading import load_card, load_predictor
+from tasks.parameters import SourceParameters
 from tasks.reporting.explanation import ExplanationData, render_explanation
 from tasks.stage import build, stage
 
@@ -32,10 +37,19 @@ TABLE_KINDS = ("phases", "training", "features", "compounds")
 
 
 @task(name="find-table", cache_policy=NO_CACHE)
-def resolve_table(root: str, text: str) -> ArtifactRef:
-    """Find or make the table of compositions that a user named: phases, training, features or compounds."""
-    if text == "starter" or is_file(text):
+def resolve_table(root: str, text: str, probes: Sequence[str] = ()) -> ArtifactRef:
+    """Find or make the table of compositions that a user named: phases, training, features or compounds.
+
+    Of a file the columns that are probed are kept, whatever their names.
+    """
+    if text == "starter":
         return as_compounds(root, text)
+    if is_file(text):
+        matches = [PROBE.fullmatch(probe) for probe in probes if probe not in PROPERTIES]
+        named = {match["column"] for match in matches if match is not None}
+        there = read_any(text.removeprefix("file:")).column_names
+        further = tuple(name for name in there if name in named and not is_ours(name))
+        return as_compounds(root, text, SourceParameters(further=further))
     ref = ArtifactStore(root).resolve(text)
     if ref.kind not in TABLE_KINDS:
         raise InputError(f"{text} is a '{ref.kind}' artifact; give one of kind {', '.join(TABLE_KINDS)}, or a file")

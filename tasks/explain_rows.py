@@ -14,6 +14,7 @@ from models.probe import PROPERTIES, property_labels
 from storage.artifact import ArtifactRef
 from storage.store import ArtifactStore
 from tasks.explain_parameters import PROBE, ExplainParameters
+from tasks.further_columns import read_frame
 
 _ENERGY = "formation_energy_per_atom"
 
@@ -64,7 +65,7 @@ def read_rows(store: ArtifactStore, ref: ArtifactRef, parameters: ExplainParamet
 
     Neither what is kept nor its order depends on the order of the table.
     """
-    frame = store.read_table(ref).to_pandas()
+    frame = read_frame(store, ref)
     if "formula" not in frame:
         raise InputError(f"the table {ref.key} has no column 'formula'; give phases, features or compounds")
     order = [column for column in ("formula", _ENERGY, "material_id") if column in frame]

@@ -100,8 +100,16 @@ def _write_file(writer: ArtifactWriter, parameters: SourceParameters) -> None:
         _write(writer, parameters.source, table.num_rows, Compounds(table, [], 0))
         return
     frame = read(parameters.source.removeprefix("file:"), parameters.columns, parameters.identities)
+    check_further(frame, parameters)
     provenance = Provenance(parameters.database, parameters.release, parameters.functional, parameters.temperature)
-    _write(writer, parameters.source, len(frame), compounds(frame, provenance))
+    _write(writer, parameters.source, len(frame), compounds(frame, provenance, parameters.further))
+
+
+def check_further(frame: pd.DataFrame, parameters: SourceParameters) -> None:
+    """Refuse columns to keep that a file does not have."""
+    for name in parameters.further:
+        if name not in frame.columns:
+            raise InputError(f"{parameters.source} has no column '{name}'; it has {', '.join(map(str, frame.columns))}")
 
 
 def _write(writer: ArtifactWriter, source: str, n_rows: int, made: Compounds) -> None:
@@ -114,6 +122,8 @@ def _write(writer: ArtifactWriter, source: str, n_rows: int, made: Compounds) ->
         reasons = "; ".join(sorted({row["reason"] for row in made.rejected})[:3])
         raise InputError(f"no usable row in {source}: {reasons or 'the table is empty'}")
     writer.write_table("compounds", made.table, "compounds")
+    if made.further is not None:
+        writer.write_table("further_columns", made.further, "further_columns")
     if made.rejected:
         writer.reject(made.rejected)
 

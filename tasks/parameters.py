@@ -23,6 +23,7 @@ from pydantic import (
 from models.elements import ALL_SYMBOLS
 from models.registry import BASELINE_NAMES, NETWORKS
 from storage.artifact import ArtifactRef
+from storage.schemas import SCHEMAS
 
 
 class Parameters(BaseModel):
@@ -124,8 +125,19 @@ class SourceParameters(Parameters):
     identities: str | None = Field(
         None, description="files without formulas: a table with material_id and formula to take them from"
     )
+    further: tuple[str, ...] = Field(
+        (), description="files: columns that are none of ours, of numbers or of yes and no, to learn or to probe"
+    )
     query: QueryParameters = Field(default_factory=QueryParameters, description="databases: what is asked for")
     service: ServiceParameters = Field(default_factory=ServiceParameters, description="databases: how they are reached")
+
+    @model_serializer(mode="wrap")
+    def _only_what_there_is(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave `further` out where it is empty: keys of files that were read before there was it stay the same."""
+        data: dict[str, Any] = handler(self)
+        if not self.further:
+            data.pop("further", None)
+        return data
 
     @field_validator("source")
     @classmethod
@@ -133,6 +145,14 @@ class SourceParameters(Parameters):
         if value in ("starter", "mp", "oqmd", "jarvis") or value.startswith(("file:", "optimade:")):
             return value
         raise ValueError(f"source '{value}' is not known; use starter, mp, oqmd, jarvis, optimade:URL or file:PATH")
+
+    @field_validator("further")
+    @classmethod
+    def _none_of_ours(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for name in value:
+            if name in SCHEMAS["compounds"].arrow.names:
+                raise ValueError(f"'{name}' is a column of ours, which is kept anyway; leave it out")
+        return tuple(dict.fromkeys(value))
 
     @model_validator(mode="after")
     def _measured_at_a_temperature(self) -> SourceParameters:

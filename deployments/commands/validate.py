@@ -22,6 +22,7 @@ from storage.artifact import ArtifactRef
 from storage.store import ArtifactStore
 from tasks.cross_validation import SUMMARY
 from tasks.examples import ENERGY, ExampleParameters
+from tasks.further_columns import is_ours
 from tasks.parameters import SourceParameters, TrainParameters
 from tasks.validation_parameters import EntryParameters, ValidationParameters
 
@@ -101,6 +102,7 @@ def rows_given(
         "energies": SourceParameters.model_validate(
             {"source": source, "columns": parse_map(columns), "database": database}
             | {"functional": functional, "temperature": temperature}
+            | {"further": () if data == "starter" else tuple(name for name in targets if not is_ours(name))}
         ),
         "examples": None if by_rules else ExampleParameters(targets=targets, above=above),
     }

@@ -181,12 +181,13 @@ def test_a_file_is_read_as_the_options_say() -> None:
     assert (source.functional, source.temperature) == ("experiment", 298.0)
     assert given("file:rows.csv")["energies"].source == "file:rows.csv"
     assert given("starter")["energies"].source == "starter"
+    assert given("rows.csv", "moment,band_gap")["energies"].further == ("moment",)
 
 
 def test_unusable_options_are_refused() -> None:
     with pytest.raises(InputError, match="--map takes COLUMN=NAME"):
         given("rows.csv", columns=["band_gap"])
     with pytest.raises(ValidationError, match="no column of numbers"):
-        given("rows.csv", "colour")
+        given("rows.csv", "prototype")
     with pytest.raises(ValidationError, match="need the temperature"):
         given("rows.csv", functional="experiment")

@@ -185,8 +185,10 @@ def test_what_cannot_be_read_is_one_line(stages: Any, compounds: ArtifactRef) ->
         choose_examples.fn(stages.root, compounds, ExampleParameters(targets=("bulk_modulus_vrh",)))
     with pytest.raises(InputError, match="one column, not of 2"):
         choose_examples.fn(stages.root, compounds, ExampleParameters(targets=BOTH, above=1.0))
-    with pytest.raises(ValidationError, match="'gap' is no column of numbers; choose from"):
-        ExampleParameters(targets=("gap",))
+    with pytest.raises(InputError, match="the table has no column 'gap'"):
+        choose_examples.fn(stages.root, compounds, ExampleParameters(targets=("gap",)))
+    with pytest.raises(ValidationError, match="'prototype' is no column of numbers; choose from"):
+        ExampleParameters(targets=("prototype",))
 
 
 def test_only_energies_are_held_against_a_hull(stages: Any, compounds: ArtifactRef) -> None:

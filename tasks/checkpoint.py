@@ -24,7 +24,8 @@ from tasks.progress import Progress
 
 logger = logging.getLogger(__name__)
 
-#: Seconds between two checkpoints: what a kill costs at most.
+#: Seconds between two checkpoints, where nobody said otherwise. They are saved at the ends of epochs, so what a kill
+#: costs at most is that and one epoch.
 INTERVAL_S = 20.0
 
 #: Of a learning curve; mean absolute errors of energies and the like, shares of wrong ones of classes.
@@ -32,12 +33,18 @@ _ERRORS = ("train_mae", "validation_mae", "train_error_rate", "validation_error_
 
 
 class Interval:
-    """When to save: every `INTERVAL_S`, decided once per epoch.
+    """When to save, decided once per epoch.
 
     Members that are trained together share one, so that their checkpoints are of the same epoch.
+
+    Parameters
+    ----------
+    seconds
+        Time between two checkpoints; None for `INTERVAL_S`.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, seconds: float | None = None) -> None:
+        self.seconds = INTERVAL_S if seconds is None else seconds
         self._last = time.monotonic()
         self._epoch, self._is_due = 0, False
 
@@ -45,7 +52,7 @@ class Interval:
         """Return whether to save after an epoch; the first to ask decides for all."""
         if epoch != self._epoch:
             now = time.monotonic()
-            self._epoch, self._is_due = epoch, now - self._last >= INTERVAL_S
+            self._epoch, self._is_due = epoch, now - self._last >= self.seconds
             if self._is_due:
                 self._last = now
         return self._is_due

@@ -296,7 +296,12 @@ class _Work:
 
     def checkpoint(self, number: int, interval: Interval | None = None) -> Checkpoint:
         """Return the checkpoint of a member."""
-        return Checkpoint(self.folder, f"member-{number:03d}", interval)
+        return Checkpoint(self.folder, f"member-{number:03d}", interval or self.interval())
+
+    def interval(self) -> Interval:
+        """Return when checkpoints are saved."""
+        minutes = self.parameters.checkpoint_minutes
+        return Interval(None if minutes is None else 60.0 * minutes)
 
     def watch(self, number: int, checkpoint: Checkpoint) -> OnEpoch:
         """Show a member's epochs, and save it now and then."""
@@ -328,7 +333,7 @@ def trains_together(described: Mapping[str, Any], settings: TrainingParameters, 
 
 
 def _train_together(work: _Work) -> list[TrainedNetwork]:
-    numbers, interval = range(work.parameters.members), Interval()
+    numbers, interval = range(work.parameters.members), work.interval()
     checkpoints = [work.checkpoint(number, interval) for number in numbers]
     return train_together(
         *work.rows,

@@ -241,6 +241,9 @@ class TrainParameters(Parameters):
     passes: int = Field(0, ge=0, description="predictions per network with dropout on; 0: off")
     seed: int = Field(0, description="seed of weights and row order; member m uses seed + m")
     threads: int = Field(2, ge=1, description="CPU threads; part of the key, because sums differ with it")
+    checkpoint_minutes: float | None = Field(
+        None, ge=0, description="time between two checkpoints; empty: 20 s; no part of the result"
+    )
     transfer: TransferParameters | None = Field(None, description="with --init: frozen layers and their rates")
 
     @property

@@ -24,6 +24,7 @@ from tasks.learning import FEW_ROWS_STEPS, n_training_rows, resolved
 from tasks.loading import load_predictor
 from tasks.parameters import CleanParameters, TrainParameters
 from tasks.progress import Progress
+from tasks.stage import reference
 from tasks.train import train_network, training_settings
 
 
@@ -105,6 +106,19 @@ def test_the_number_of_rows_chooses_a_preset_that_was_left_open(stages: Any) -> 
     brief = TrainParameters(epochs=1, threads=1, architecture={"widths": [16, 1]})
     stated = brief.model_copy(update={"preset": "small"})
     assert stages.run(train_network, stages.features, brief) == stages.run(train_network, stages.features, stated)
+
+
+@pytest.mark.parametrize(("minutes", "saved"), [(0.0, [1, 2, 3, 4]), (60.0, [4]), (None, [4])])
+def test_checkpoints_are_as_far_apart_as_wished(
+    stages: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, minutes: float | None, saved: list[int]
+) -> None:
+    brief = TrainParameters(preset="small", epochs=4, threads=1, architecture={"widths": [8, 1]})
+    epochs: list[int] = []
+    monkeypatch.setattr(Checkpoint, "save", lambda self, state: epochs.append(state.meta["epoch"]))
+    parameters = brief.model_copy(update={"checkpoint_minutes": minutes})
+    ref = reference(train_network.fn(str(tmp_path / "store"), stages.features, parameters))
+    assert epochs == saved
+    assert ref.digest == stages.run(train_network, stages.features, brief).digest
 
 
 def test_a_killed_training_goes_on_and_ends_with_the_same_weights(

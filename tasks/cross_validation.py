@@ -44,7 +44,7 @@ def summarise_folds(
         comparisons of every pair and, with sizes, the sizes at which learning curves cross. All are of the mean
         absolute error, ``mae``; for classes of the Brier score, ``brier``: the mean squared difference of probability
         and outcome, which only the true probabilities make least (G. W. Brier, Mon. Weather Rev. 78, 1 (1950)). There
-        ``auc`` and ``f1`` stand beside it.
+        ``auc`` and ``f1`` stand beside it. Where models are transferred, ``elements`` that both sides have, or one.
     """
     store = ArtifactStore(root)
     request = ArtifactRequest(
@@ -65,12 +65,22 @@ def _write(writer: ArtifactWriter, store: ArtifactStore, runs: Sequence[FoldRun]
     results = [json.loads(store.read_bytes(run.ref, RESULT)) for run in runs]
     measured = [_measured(store, run, result) for run, result in zip(runs, results, strict=True)]
     entries = summarise(measured)
-    summary = {"entries": entries, "comparisons": compare(measured), "crossings": _crossings(entries)}
+    summary: dict[str, Any] = {"entries": entries, "comparisons": compare(measured), "crossings": _crossings(entries)}
     if _is_of_classes(results[0]):
         summary["entries"] = [_of_classes(line, runs, results) for line in entries]
+    if transfers := [result["transfer"] for result in results if "transfer" in result]:
+        summary["elements"] = _elements(transfers)
     writer.write_json(SUMMARY, summary)
     writer.write_table("cross_validation", _table(runs, results), "cross_validation")
     writer.count("runs", len(runs))
+
+
+def _elements(transfers: Sequence[dict[str, Any]]) -> dict[str, list[str]]:
+    """Return the elements that a transferred model and the table, all folds together, have in common and alone."""
+    shared = {element for one in transfers for element in one["shared"]}
+    new = {element for one in transfers for element in one["only_target"]} - shared
+    left = {element for one in transfers for element in one["only_source"]} - shared
+    return {"shared": sorted(shared), "only_target": sorted(new), "only_source": sorted(left)}
 
 
 def _measured(store: ArtifactStore, run: FoldRun, result: dict[str, Any]) -> Measured:

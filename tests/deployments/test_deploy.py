@@ -94,6 +94,8 @@ def test_schedules_limits_and_entrypoints(client: SyncPrefectClient, deployed: d
         "train/on-demand": None,
         "cross-validate/on-demand": None,
         "tune/on-demand": None,
+        "transfer/on-demand": None,
+        "explain/on-demand": None,
         "campaign/on-demand": None,
         "featurize/on-demand": None,
     }

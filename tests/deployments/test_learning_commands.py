@@ -138,8 +138,11 @@ def test_transfer(cli: Cli, place: Place, tiny: Any, tmp_path: Path) -> None:
     measured.assign(measured=measured["measured"] + 0.1).to_csv(file, index=False)
     run = ["transfer", "--source", source.key, "--data", file, "--folds", "2", "--epochs", "2", *place.options]
     run += ["--map", "measured=formation_energy_per_atom", "--functional", "experiment", "--temperature", "298.15"]
-    said = summary(cli(*run))
+    ended = cli(*run)
+    said = summary(ended)
     assert names(said) == ["from scratch", "transferred", "as it is"]
+    assert sorted(said["elements"]["shared"]) == sorted(["Li", "Na", "Mg", "Ca", "Al", "O", "F", "Cl", "S"])
+    assert "elements: 9 in common; the source has seen all of the table's" in ended.out
     error = {line["entry"]: line["mae"] for line in said["entries"]}
     assert error["transferred"] < error["from scratch"]
     unseen = summary(cli(*run, "--source-rows", place.rows, "--set-source", "epochs=2"))

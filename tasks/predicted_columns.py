@@ -21,8 +21,19 @@ LEVEL = 0.95
 """Share of truths that the interval of a prediction is to hold."""
 
 
-def predicted_columns(model: ArtifactRef, parsed: ParsedFormulas) -> dict[str, NDArray[np.float64]]:
+def predicted_columns(
+    model: ArtifactRef, parsed: ParsedFormulas, structural: NDArray[np.floating] | None = None
+) -> dict[str, NDArray[np.float64]]:
     """Return the columns that a model adds to n formulas, all of which can be read.
+
+    Parameters
+    ----------
+    model
+        The model.
+    parsed
+        Formulas.
+    structural
+        Structural attributes (n, 126), for a model that reads them.
 
     Returns
     -------
@@ -38,11 +49,12 @@ def predicted_columns(model: ArtifactRef, parsed: ParsedFormulas) -> dict[str, N
     Raises
     ------
     InputError
-        If the model reads something that a formula does not tell.
+        If the model reads something that a formula does not tell, and was not given.
     """
-    require_formulas(model)
+    if structural is None:
+        require_formulas(model)
     card = load_card(model)
-    return _predictions(model, card, parsed) | applicability_columns(model, parsed)
+    return _predictions(model, card, parsed, structural) | applicability_columns(model, parsed)
 
 
 def require_formulas(model: ArtifactRef) -> None:
@@ -54,23 +66,27 @@ def require_formulas(model: ArtifactRef) -> None:
         )
 
 
-def _predictions(model: ArtifactRef, card: ModelCard, parsed: ParsedFormulas) -> dict[str, NDArray[np.float64]]:
+def _predictions(
+    model: ArtifactRef, card: ModelCard, parsed: ParsedFormulas, structural: NDArray[np.floating] | None
+) -> dict[str, NDArray[np.float64]]:
     if len(card.targets) == 1 and card.targets[0].transform == "none":
-        return _one_number(model, card, parsed)
-    said = load_ensemble(model).predict(represent(parsed.reduced, card.features))
+        return _one_number(model, card, parsed, structural)
+    said = load_ensemble(model).predict(represent(parsed.reduced, card.features, structural))
     if card.targets[0].transform == "class":
         temperature = (card.calibration or {}).get("temperature", 1.0)
         return {"probability": tempered(said.log_probabilities, temperature)[:, 1]}
     return {f"prediction_{target.name}": said.mean[:, k] for k, target in enumerate(card.targets)}
 
 
-def _one_number(model: ArtifactRef, card: ModelCard, parsed: ParsedFormulas) -> dict[str, NDArray[np.float64]]:
+def _one_number(
+    model: ArtifactRef, card: ModelCard, parsed: ParsedFormulas, structural: NDArray[np.floating] | None
+) -> dict[str, NDArray[np.float64]]:
     std: NDArray[Any] | None
     plain = card.features == "element_fraction" and card.monte_carlo is None
     if plain and n_outputs(card.architecture.model_dump()) == 1:
         mean, std = load_predictor(model).predict(parsed.fractions.astype(np.float32))  # the bits of a screen
     else:
-        said = load_ensemble(model).predict(represent(parsed.reduced, card.features))
+        said = load_ensemble(model).predict(represent(parsed.reduced, card.features, structural))
         mean, std = said.mean[:, 0].astype(np.float32), None if said.std is None else said.std[:, 0]
     columns = {"prediction": mean.astype(np.float64)}
     fitted = (card.calibration or {}).get("uncertainty")

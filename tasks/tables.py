@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from models.electrodeposition import invalid_reasons, stability_parameter
 from models.errors import InputError
 from models.formula import ParsedFormulas, parse_many
+from models.representation import FROM_STRUCTURE
 from models.stability_sampling import chi_distribution
 from models.structures import parse_structures
 from models.volume_ratio import volume_ratios
@@ -94,26 +95,38 @@ def _numbers(values: NDArray[np.generic]) -> pa.Array:
 
 
 def predict_table(root: str, model: str, table: str, allow_mixed: bool) -> AddedColumns:
-    """Add what a model predicts, on the scale of the data that it learned from; see `predicted_columns`."""
+    """Add what a model predicts, on the scale of the data that it learned from; see `predicted_columns`.
+
+    A model of structural attributes computes them from the table's structures.
+    """
     ref = as_model(root, model)
-    require_formulas(ref)
+    reads_structures = load_card(ref).features in FROM_STRUCTURE
+    if not reads_structures:
+        require_formulas(ref)
     rows, scheme = as_table(root, table)
     mixed = False
     if scheme is not None:
         mixed = check_same_scheme(load_card(ref).energy_scheme, scheme, "model and table", allow_mixed)
     parsed = _formulas(rows, "predict")
-    good = np.array([reason is None for reason in parsed.reason])
+    reasons, structural = list(parsed.reason), None
+    if reads_structures:
+        from tasks.structural_rows import attributes_of, structures_of  # most models read formulas
+
+        structural, others = attributes_of(structures_of(rows))
+        reasons = [own or other for own, other in zip(reasons, others, strict=True)]
+    good = np.array([reason is None for reason in reasons])
     columns: dict[str, object] = {}
     if not good.any():
         columns = {name: np.full(len(good), np.nan) for name in ("prediction", "prediction_std", "applicability")}
     else:
-        for name, values in predicted_columns(ref, parsed.select(good)).items():
+        read = None if structural is None else structural[good]
+        for name, values in predicted_columns(ref, parsed.select(good), read).items():
             column = np.full(len(good), np.nan)
             column[good] = values
             columns[name] = column
     if mixed:
         columns["mixed_scheme"] = np.full(len(good), True)
-    return AddedColumns(_with(rows, columns, list(parsed.reason)), "predict", {"model": ref})
+    return AddedColumns(_with(rows, columns, reasons), "predict", {"model": ref})
 
 
 def hull_table(root: str, phases: str, table: str, allow_mixed: bool) -> AddedColumns:

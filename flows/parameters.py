@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from tasks.drift import DriftParameters
 from tasks.examples import ExampleParameters
@@ -64,6 +64,14 @@ class TrainFlowParameters(LearnFlowParameters):
         "or key",
     )
     taught: TaughtParameters = Field(default_factory=TaughtParameters, description="with a teacher: what it labels")
+
+    @model_validator(mode="after")
+    def _taught_from_scratch(self) -> TrainFlowParameters:
+        if self.teacher is not None and self.init is not None:
+            raise ValueError("a network with a teacher starts from scratch: leave init out, or the teacher")
+        if self.teacher is not None and self.training.representation not in ("element_fraction", "magpie"):
+            raise ValueError(f"new compositions have no structure to read {self.training.representation} from")
+        return self
 
 
 class ScreenFlowParameters(FlowParameters):

@@ -12,7 +12,7 @@ from storage.root import store_root
 from tasks.fold import plan_folds
 from tasks.inputs import resolve_attributes, resolve_rows
 from tasks.parameters import TrainParameters
-from tasks.tune import run_trials, summarise_trials
+from tasks.tune import run_trials, settle, summarise_trials
 from tasks.tune_parameters import TuneParameters
 
 
@@ -36,10 +36,11 @@ def tune(parameters: TuneFlowParameters) -> ArtifactRef:
 
 @flow(name="tune-stages")
 def tune_stages(parameters: TuneFlowParameters) -> ArtifactRef:
-    """Run the stages: 1. find the rows. 2. Hold folds out. 3. Train the trials, rung by rung. 4. Compare."""
+    """Run the stages: 1. find the rows. 2. Hold folds out. 3. Choose a preset. 4. Train, rung by rung. 5. Compare."""
     p, root = parameters, store_root(parameters.store)
     rows = resolve_rows.submit(root, p.data, p.cleaning, p.energies, p.examples).result()
     attributes = resolve_attributes.submit(root, p.attributes).result() if p.attributes else None
     plans = plan_folds.submit(root, rows, p.tuning.validation).result()
-    runs = run_trials(root, rows, plans, p.training, p.tuning, attributes, p.tasks_in_flight)
-    return summarise_trials.submit(root, rows, runs, p.training, p.tuning).result()
+    training = settle.submit(rows, plans, p.training, p.tuning, attributes).result()
+    runs = run_trials(root, rows, plans, training, p.tuning, attributes, p.tasks_in_flight)
+    return summarise_trials.submit(root, rows, runs, training, p.tuning).result()

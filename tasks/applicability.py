@@ -16,6 +16,7 @@ from storage.artifact import ArtifactRef
 from storage.store import ArtifactStore
 from tasks.examples import Examples
 from tasks.loading import input_of, load_card
+from tasks.preset import with_structures
 
 MOST_ROWS = 4000
 """Rows that an expected error is fitted to, and measured on, at most: a row takes 0.2 ms in a table of 130,000."""
@@ -28,8 +29,13 @@ def load_applicability(model: ArtifactRef) -> Applicability | None:
     rows = input_of(store, model, "features")
     if rows is None:
         return None
-    table = store.read_table(rows, columns=["formula", "split"])
+    table = store.read_table(rows, columns=["material_id", "formula", "split"])
     learned = table.filter(pc.equal(table.column("split"), "train"))
+    if "attributes" in store.manifest(model).inputs:  # rows without structures were not learnt
+        attributes = input_of(store, model, "attributes")
+        if attributes is None:
+            return None
+        learned = learned.filter(pc.is_in(learned.column("material_id"), value_set=with_structures(attributes)))
     parsed = parse_many(learned.column("formula").to_pylist())
     return Applicability.fit(parsed.elements, parsed.amounts)
 

@@ -32,6 +32,8 @@ _NUMBERS = (
     "volume_ratio",
     "temperature",
 )
+YES_AND_NO = {"true": 1.0, "yes": 1.0, "false": 0.0, "no": 0.0}
+"""Words of columns that are none of ours, and how they are kept."""
 _PROVENANCE = ("source", "source_version", "functional", "temperature")
 _TEXTS = ("material_id", "source_id", "prototype", "split", "license", "reference")
 
@@ -81,7 +83,13 @@ def compounds(frame: pd.DataFrame, provenance: Provenance, further: Sequence[str
     provenance
         What the rows do not say themselves.
     further
-        Columns to keep that are none of ours: of numbers, or of yes and no.
+        Columns to keep that are none of ours: of numbers, or of yes and no. What is neither is missing there, and no
+        reason to reject a row.
+
+    Raises
+    ------
+    InputError
+        If such a column holds no number at all.
     """
     frame = frame.reset_index(drop=True)
     parsed = parse_many(["" if _missing(value) else str(value) for value in frame["formula"]])
@@ -102,7 +110,7 @@ def compounds(frame: pd.DataFrame, provenance: Provenance, further: Sequence[str
         if name in frame.columns and name not in _NUMBERS:
             data[name] = [None if _missing(value) else str(value) for value in frame[name]]
     named = "material_id" in data or "source_id" in data
-    others = {name: _numbers(_yes_and_no(frame[name]), name, reasons) for name in further}
+    others = {name: _other_numbers(frame[name], name) for name in further}
     table = _with_provenance(data, len(frame), provenance)
     merged = _repeats(table, frame, reasons, provenance, named, others)
     good = [index for index, reason in enumerate(reasons) if reason is None and not merged[index]]
@@ -129,10 +137,14 @@ def further_table(columns: Mapping[str, Sequence[float | None]], rows: Sequence[
     )
 
 
-def _yes_and_no(column: pd.Series) -> pd.Series:
-    """Return a column with 1 and 0 for what says yes and no."""
-    words = {"true": 1.0, "yes": 1.0, "false": 0.0, "no": 0.0}
-    return column.map(lambda value: words.get(str(value).strip().lower(), value))
+def _other_numbers(column: pd.Series, name: str) -> list[float | None]:
+    """Return a column that is none of ours as numbers, 1 and 0 for what says yes and no."""
+    said = column.map(lambda value: YES_AND_NO.get(str(value).strip().lower(), value))
+    values = pd.to_numeric(said, errors="coerce").to_numpy(float)
+    if not np.isfinite(values).any():
+        first = next((value for value in column if not _missing(value)), None)
+        raise InputError(f"column '{name}' holds no number, and neither yes nor no (its first value: {first!r})")
+    return [float(value) if math.isfinite(value) else None for value in values]
 
 
 def raw_frame(rows: Iterable[dict[str, Any]]) -> pd.DataFrame:

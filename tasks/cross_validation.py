@@ -44,7 +44,8 @@ def summarise_folds(
         comparisons of every pair and, with sizes, the sizes at which learning curves cross. All are of the mean
         absolute error, ``mae``; for classes of the Brier score, ``brier``: the mean squared difference of probability
         and outcome, which only the true probabilities make least (G. W. Brier, Mon. Weather Rev. 78, 1 (1950)). There
-        ``auc`` and ``f1`` stand beside it. Where models are transferred, ``elements`` that both sides have, or one.
+        ``auc`` and ``f1`` stand beside it. Of entries that start from a model, ``elements`` that it and
+        the table have in common, and that one of them has.
     """
     store = ArtifactStore(root)
     request = ArtifactRequest(
@@ -68,8 +69,12 @@ def _write(writer: ArtifactWriter, store: ArtifactStore, runs: Sequence[FoldRun]
     summary: dict[str, Any] = {"entries": entries, "comparisons": compare(measured), "crossings": _crossings(entries)}
     if _is_of_classes(results[0]):
         summary["entries"] = [_of_classes(line, runs, results) for line in entries]
-    if transfers := [result["transfer"] for result in results if "transfer" in result]:
-        summary["elements"] = _elements(transfers)
+    transfers: dict[str, list[dict[str, Any]]] = {}
+    for run, result in zip(runs, results, strict=True):
+        if "transfer" in result:
+            transfers.setdefault(run.entry, []).append(result["transfer"])
+    if transfers:
+        summary["elements"] = {entry: _elements(reports) for entry, reports in transfers.items()}
     writer.write_json(SUMMARY, summary)
     writer.write_table("cross_validation", _table(runs, results), "cross_validation")
     writer.count("runs", len(runs))

@@ -49,7 +49,8 @@ def resolve_table(root: str, text: str, probes: Sequence[str] = ()) -> ArtifactR
         named = {match["column"] for match in matches if match is not None}
         there = read_any(text.removeprefix("file:")).column_names
         further = tuple(name for name in there if name in named and not is_ours(name))
-        return as_compounds(root, text, SourceParameters(further=further))
+        file = text.removeprefix("file:")
+        return as_compounds(root, text, SourceParameters(source=f"file:{file}", further=further))
     ref = ArtifactStore(root).resolve(text)
     if ref.kind not in TABLE_KINDS:
         raise InputError(f"{text} is a '{ref.kind}' artifact; give one of kind {', '.join(TABLE_KINDS)}, or a file")

@@ -62,5 +62,5 @@ class ExplainParameters(Parameters):
     def _readable(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         wrong = [text for text in value if PROBE.fullmatch(text) is None]
         if wrong:
-            raise ValueError(f"'{wrong[0]}' is no property; write halogen, is_magnetic, phase=cubic or band_gap>0.1")
+            raise ValueError(f"'{wrong[0]}' is no property; write halogen, is_magnetic, source=oqmd or band_gap>0.1")
         return tuple(dict.fromkeys(text.strip() for text in value))

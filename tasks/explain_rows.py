@@ -13,6 +13,7 @@ from models.formula import ParsedFormulas, parse_many
 from models.probe import PROPERTIES, property_labels
 from storage.artifact import ArtifactRef
 from storage.store import ArtifactStore
+from tasks.compounds import YES_AND_NO
 from tasks.explain_parameters import PROBE, ExplainParameters
 from tasks.further_columns import read_frame
 
@@ -81,6 +82,17 @@ def read_rows(store: ArtifactStore, ref: ArtifactRef, parameters: ExplainParamet
     return Rows(frame.reset_index(drop=True), parsed, n_table)
 
 
+def _number(text: str) -> float | None:
+    """Return a number, or the one that stands for yes or no; None for other words."""
+    word = text.strip().lower()
+    if word in YES_AND_NO:
+        return YES_AND_NO[word]
+    try:
+        return float(word)
+    except ValueError:
+        return None
+
+
 def labels_of(text: str, rows: Rows) -> Labels:
     """Find out a property of a composition, or a condition on a column.
 
@@ -107,6 +119,11 @@ def labels_of(text: str, rows: Rows) -> Labels:
             raise InputError(f"the column '{column}' is not of yes and no; give a condition such as {column}>0")
         labels = np.array([known[i] and bool(value) for i, value in enumerate(values)], dtype=np.bool_)
         return Labels(f"column {column}", labels, known)
+    if match["sign"] == "=" and values.dtype.kind == "f":
+        wanted = _number(match["value"])
+        if wanted is None:
+            raise InputError(f"the column '{column}' holds numbers: write {column}=NUMBER, {column}=yes or {column}>0")
+        return Labels(f"{column} is {match['value']}", (values == wanted).to_numpy(dtype=np.bool_) & known, known)
     if match["sign"] == "=":
         labels = (values.astype(str) == match["value"]).to_numpy(dtype=np.bool_) & known
         return Labels(f"{column} is {match['value']}", labels, known)

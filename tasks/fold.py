@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from models.cleaning import system_draw
@@ -34,9 +36,10 @@ from storage.model_files import read_model
 from storage.store import ArtifactStore, ArtifactWriter
 from tasks.checkpoint import learning_curve
 from tasks.examples import ENERGY, Examples, load_examples
-from tasks.learning import described_settings, learn, learning_inputs, load_source, resolved
+from tasks.learning import described_settings, learn, learning_inputs, load_source
 from tasks.loading import load_card, load_ensemble
 from tasks.parameters import TrainParameters
+from tasks.preset import resolved, with_structures
 from tasks.stage import build, stage
 from tasks.train import measure, raw_std
 from tasks.validation_parameters import ValidationParameters
@@ -131,7 +134,7 @@ def run_fold(
     ArtifactRef
         A `fold`: a table of predictions, ``fold.json`` with the metrics, for networks their learning curves.
     """
-    training = resolved(training, n_learnt(rows, plan, validation))
+    training = resolved(training, lambda: n_learnt(rows, [plan], validation, attributes))
     inputs = learning_inputs({"rows": rows}, training.representation, init, attributes)
     if attributes is not None:
         inputs["attributes"] = attributes  # all are measured on the rows that have structures, whatever they read
@@ -148,10 +151,23 @@ def run_fold(
     return build(root, request, lambda writer: _write(writer, store, inputs, plan, validation, training, as_it_is))
 
 
-def n_learnt(rows: ArtifactRef, plan: FoldPlan, validation: ValidationParameters) -> int:
-    """Return the rows of a fold that are learnt from, as far as it decides a preset: before some are kept back."""
-    dealt = next(fold for fold in folds_of(rows, validation) if fold.name == plan.name)
-    return len(dealt.train) if plan.size is None else min(plan.size, len(dealt.train))
+def n_learnt(
+    rows: ArtifactRef,
+    plans: Sequence[FoldPlan],
+    validation: ValidationParameters,
+    attributes: ArtifactRef | None = None,
+) -> int:
+    """Return the fewest rows that a fold is learnt from, as far as it decides a preset: before some are kept back."""
+    has = np.ones(0, dtype=np.bool_)
+    if attributes is not None:
+        table = ArtifactStore.from_ref(rows).read_table(rows, columns=["material_id"])
+        has = pc.is_in(table.column("material_id"), value_set=with_structures(attributes)).to_numpy()
+    dealt = {fold.name: fold.train for fold in folds_of(rows, validation)}
+    counts = []
+    for plan in plans:
+        n = len(dealt[plan.name]) if attributes is None else int(has[dealt[plan.name]].sum())
+        counts.append(n if plan.size is None else min(plan.size, n))
+    return min(counts)
 
 
 def _write(

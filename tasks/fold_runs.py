@@ -9,10 +9,11 @@ from prefect.futures import PrefectFuture
 
 from storage.artifact import ArtifactRef
 from tasks.cross_validation import FoldRun
-from tasks.fold import FoldPlan, run_fold
+from tasks.fold import FoldPlan, n_learnt, run_fold
 from tasks.inputs import as_model
 from tasks.parameters import TrainParameters
 from tasks.placement import placed
+from tasks.preset import resolved
 from tasks.validation_parameters import EntryParameters, ValidationParameters
 from tasks.window import run_in_window
 
@@ -37,8 +38,14 @@ def run_entries(
         In the order of entries, seeds and folds, whatever ran first.
     """
     models = {entry.name: None if entry.init is None else as_model(root, entry.init) for entry in entries}
+
+    def settled(training: TrainParameters, size: int | None) -> TrainParameters:
+        """Choose one preset for all folds of a size: what is compared, and averaged, is one recipe."""
+        alike = [plan for plan in plans if plan.size == size]
+        return resolved(training, lambda: n_learnt(rows, alike, validation, attributes))
+
     work: list[tuple[EntryParameters, TrainParameters, FoldPlan]] = [
-        (entry, training, plan) for entry in entries for training in entry.seeds() for plan in plans
+        (entry, settled(training, plan.size), plan) for entry in entries for training in entry.seeds() for plan in plans
     ]
 
     def submit(item: tuple[EntryParameters, TrainParameters, FoldPlan]) -> PrefectFuture[Any]:

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.compute as pc
 import torch
 from numpy.typing import NDArray
 from torch import nn
@@ -17,10 +16,10 @@ from models.architectures import architecture
 from models.errors import InputError
 from models.losses import outputs_per_target
 from models.network_ensemble import NetworkEnsemble
-from models.registry import NETWORKS, build
+from models.registry import BASELINE_NAMES, NETWORKS, build
 from models.representation import FROM_STRUCTURE
 from models.training import OnEpoch, TrainedNetwork, train_network
-from models.training_parameters import TrainingParameters, preset_for
+from models.training_parameters import TrainingParameters
 from models.training_rows import Normalisation
 from models.training_together import can_train_together, train_together
 from models.transfer import initial_weights, rate_factors
@@ -37,10 +36,6 @@ from tasks.progress import Progress
 Rows = NDArray[np.int64]
 Taught = tuple[NDArray[np.float32], NDArray[np.float64]]
 """Inputs (n, f) and labels (n,) of compositions that a teacher labelled."""
-
-
-FEW_ROWS_STEPS = 1_000
-"""Steps at least, where nobody said how often few rows are to be passed over."""
 
 
 @dataclass(frozen=True)
@@ -95,22 +90,22 @@ class Source:
     training_rows: dict[str, int]
 
 
-def resolved(parameters: TrainParameters, n_rows: int) -> TrainParameters:
-    """Return the parameters with the preset that suits so many training rows, where it was left open.
-
-    Few rows are passed over until there were `FEW_ROWS_STEPS` steps, unless the passes were stated.
-    """
-    if parameters.preset != "auto":
-        return parameters
-    preset, settings = preset_for(n_rows), parameters.settings
-    if preset == "small" and parameters.epochs is None:
-        settings = {"min_steps": FEW_ROWS_STEPS} | settings
-    return parameters.model_copy(update={"preset": preset, "settings": settings})
-
-
 def training_of(model: ArtifactRef) -> TrainParameters:
-    """Return how a `model` was trained, as its manifest says."""
-    described = ArtifactStore.from_ref(model).manifest(model).parameters
+    """Return how a `model` was trained, as its manifest says.
+
+    Raises
+    ------
+    InputError
+        If it learnt from more than rows: that another one could not be trained alike without.
+    """
+    manifest = ArtifactStore.from_ref(model).manifest(model)
+    if others := sorted({"taught", "init"} & set(manifest.inputs)):
+        what = {"taught": "a teacher", "init": "another model"}[others[0]]
+        raise InputError(
+            f"the model {model.key} learnt from {what} too, so that no other source can be trained alike on rows "
+            "alone; take a source that learnt from rows"
+        )
+    described = manifest.parameters
     settings = dict(described["settings"])
     own = {name: settings.pop(name) for name in ("epochs", "batch_size", "seed", "threads")}
     return TrainParameters.model_validate(
@@ -118,12 +113,6 @@ def training_of(model: ArtifactRef) -> TrainParameters:
         | own
         | {"preset": "standard", "settings": settings}
     )
-
-
-def n_training_rows(rows: ArtifactRef) -> int:
-    """Return how many rows of a `features` or `examples` artifact a network learns from."""
-    split = ArtifactStore.from_ref(rows).read_table(rows, columns=["split"]).column("split")
-    return int(pc.sum(pc.equal(split, "train")).as_py() or 0)
 
 
 def training_settings(parameters: TrainParameters) -> TrainingParameters:
@@ -135,13 +124,20 @@ def training_settings(parameters: TrainParameters) -> TrainingParameters:
 
 def described_settings(parameters: TrainParameters) -> dict[str, Any]:
     """Return what decides the weights, beside the rows: part of a key."""
+    settings: dict[str, Any] = {"seed": parameters.seed, "threads": parameters.threads}
+    if parameters.network not in BASELINE_NAMES:  # which no trainer trains
+        settings = training_settings(parameters).to_dict()
     described: dict[str, Any] = {
         "network": parameters.network,
         "target": parameters.target,
         "members": parameters.members,
-        "settings": training_settings(parameters).to_dict(),
+        "settings": settings,
     }
     optional = parameters.model_dump(mode="json", include={"architecture", "passes", "transfer"})
+    if parameters.passes:
+        optional["predicted_with_dropout"] = True  # before, only what was measured was averaged over passes
+    if parameters.transfer is not None and parameters.transfer.frozen:
+        optional["frozen_statistics"] = True  # before, frozen normalisations kept their weights alone
     if parameters.representation != "element_fraction":
         optional["representation"] = parameters.representation
     return described | {name: value for name, value in optional.items() if value}

@@ -11,11 +11,11 @@ from prefect.futures import PrefectFuture
 from models.training_together import can_train_together
 from storage.artifact import ArtifactRef
 from storage.store import ArtifactStore
-from tasks.learning import n_training_rows, resolved, training_settings
+from tasks.learning import training_settings
 from tasks.loading import load_card
 from tasks.parameters import TrainParameters
 from tasks.placement import offered, placed, places_for
-from tasks.train import model_request, train_network
+from tasks.train import model_request, settled, train_network
 from tasks.window import run_in_window
 
 WINDOW = 64
@@ -44,7 +44,7 @@ def train_ensemble(
     ArtifactRef
         A `model`.
     """
-    parameters = resolved(parameters, n_training_rows(rows))
+    parameters = settled(parameters, rows, attributes, taught)
     members: Sequence[ArtifactRef] = ()
     if _are_tasks(parameters, init, taught):
         store = ArtifactStore(root)

@@ -155,6 +155,12 @@ class SourceParameters(Parameters):
         return tuple(dict.fromkeys(value))
 
     @model_validator(mode="after")
+    def _further_columns_of_files(self) -> SourceParameters:
+        if self.further and not self.source.startswith("file:"):
+            raise ValueError(f"further columns are kept of files, not of {self.source}; leave them out")
+        return self
+
+    @model_validator(mode="after")
     def _measured_at_a_temperature(self) -> SourceParameters:
         if self.functional == "experiment" and self.temperature is None and "temperature" not in self.columns.values():
             raise ValueError(

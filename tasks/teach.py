@@ -77,6 +77,10 @@ def _write(
     # of all splits: no composition that is measured is learnt, not even from a teacher that does not know its label
     listed = parse_many(store.read_table(rows, columns=["formula"]).column("formula").to_pylist())
     columns, counts = substituted(listed.elements, listed.amounts, parameters.compositions, parameters.seed)
+    if len(columns) == 0:
+        raise InputError(
+            "no other composition can be made by exchanging elements of the table's; leave the teacher out"
+        )
     symbols = np.array([*ELEMENTS, ""], dtype=object)
     formulas = [
         "".join(f"{symbol}{count}" for symbol, count in zip(symbols[row], amounts, strict=True) if count)
@@ -85,6 +89,7 @@ def _write(
     parsed = parse_many(formulas)
     table = {"formula": parsed.reduced, "chemsys": parsed.chemsys, "label": _labels(teacher, parsed.reduced)}
     writer.write_table("taught", pa.table(table), "taught")
+    writer.count("asked", parameters.compositions)  # fewer rows: there are no more
     writer.count("rows", len(parsed))
 
 

@@ -14,6 +14,7 @@ from models.elements import ELEMENTS
 from models.errors import InputError
 from models.metrics import classification_metrics, per_element_errors, regression_metrics
 from models.network_ensemble import Prediction
+from models.representation import FROM_STRUCTURE
 from models.transfer import compare_elements
 from models.uncertainty import (
     MIN_CALIBRATION_ROWS,
@@ -39,12 +40,11 @@ from tasks.learning import (
     learn,
     learning_inputs,
     load_source,
-    n_training_rows,
     put_together,
-    resolved,
     training_settings,
 )  # fmt: skip
 from tasks.parameters import TrainParameters
+from tasks.preset import n_training_rows, resolved
 from tasks.stage import build, stage
 from tasks.teach import load_taught
 
@@ -89,9 +89,20 @@ def train_network(
         Members that are trained already, as models of one member with consecutive seeds (see `tasks.members`): they are
         put together instead of trained, and no part of the key.
     """
-    store, parameters = ArtifactStore(root), resolved(parameters, n_training_rows(rows))
+    store, parameters = ArtifactStore(root), settled(parameters, rows, attributes, taught)
     request = model_request(store, rows, parameters, init, attributes, taught)
     return build(root, request, lambda writer: _write(writer, store, request.inputs, parameters, members))
+
+
+def settled(
+    parameters: TrainParameters,
+    rows: ArtifactRef,
+    attributes: ArtifactRef | None = None,
+    taught: ArtifactRef | None = None,
+) -> TrainParameters:
+    """Return the parameters with the preset that suits what is learnt, where it was left open."""
+    read = attributes if parameters.representation in FROM_STRUCTURE else None
+    return resolved(parameters, lambda: n_training_rows(rows, read, taught))
 
 
 def model_request(
@@ -103,7 +114,7 @@ def model_request(
     taught: ArtifactRef | None = None,
 ) -> ArtifactRequest:
     """Return what a `model` is made from."""
-    parameters = resolved(parameters, n_training_rows(rows))
+    parameters = settled(parameters, rows, attributes, taught)
     return ArtifactRequest(
         "model",
         "tasks.train",

@@ -13,6 +13,8 @@ from functools import partial
 from typing import Any, NamedTuple, cast
 
 import pyarrow as pa
+from prefect import task
+from prefect.cache_policies import NO_CACHE
 from prefect.futures import PrefectFuture
 from prefect.states import Completed
 
@@ -23,15 +25,16 @@ from storage.artifact import ArtifactRef, ArtifactRequest
 from storage.store import ArtifactStore, ArtifactWriter
 from tasks import fold
 from tasks.fold import FoldPlan, run_fold
-from tasks.learning import described_settings, learning_inputs, n_training_rows, resolved
+from tasks.learning import described_settings, learning_inputs
 from tasks.parameters import TrainParameters
 from tasks.placement import placed
+from tasks.preset import resolved
 from tasks.stage import build, stage
 from tasks.tune_parameters import TuneParameters, configured
 from tasks.validation_parameters import ValidationParameters
 from tasks.window import run_in_window
 
-STAGE_VERSION = 1
+STAGE_VERSION = 2  # 2: the preset that was chosen is named
 SUMMARY = "tuning.json"
 DIVERGENCE = "diverged.json"
 
@@ -89,8 +92,10 @@ def run_trial(
         A `fold`; where the training diverges a `diverged`, which says so in ``diverged.json``.
     """
     store = ArtifactStore(root)
-    training = resolved(training, fold.n_learnt(rows, plan, validation))
+    training = resolved(training, lambda: fold.n_learnt(rows, [plan], validation, attributes))
     inputs = learning_inputs({"rows": rows}, training.representation, attributes=attributes)
+    if attributes is not None:
+        inputs["attributes"] = attributes  # as of the fold: rows without are left out, whatever is read
     described = {"fold": plan.name, "size": plan.size, "training": described_settings(training)}
     request = ArtifactRequest(
         "diverged",
@@ -115,6 +120,19 @@ def run_trial(
 
 def _write_divergence(writer: ArtifactWriter, plan: FoldPlan, reason: str) -> None:
     writer.write_json(DIVERGENCE, {"fold": plan.name, "reason": reason})
+
+
+@task(name="choose-preset", cache_policy=NO_CACHE)
+def settle(
+    rows: ArtifactRef,
+    plans: Sequence[FoldPlan],
+    training: TrainParameters,
+    tuning: TuneParameters,
+    attributes: ArtifactRef | None = None,
+) -> TrainParameters:
+    """Return what all trials have in common, with one preset for all of them where it was left open."""
+    measured = plans[: tuning.measured]
+    return resolved(training, lambda: fold.n_learnt(rows, measured, tuning.validation, attributes))
 
 
 def run_trials(
@@ -215,7 +233,7 @@ def summarise_trials(
     InputError
         If every trial diverged.
     """
-    store, training = ArtifactStore(root), resolved(training, n_training_rows(rows))
+    store = ArtifactStore(root)
     inputs = {"rows": rows}
     for outcome, refs in runs:
         where = f"trial_{outcome.trial.number:04d}_rung_{outcome.trial.rung}"
@@ -228,10 +246,11 @@ def summarise_trials(
         inputs,
         energy_scheme=store.manifest(rows).energy_scheme,
     )
-    return build(root, request, partial(_write, outcomes=[run.outcome for run in runs], tuning=tuning))
+    outcomes = [run.outcome for run in runs]
+    return build(root, request, partial(_write, outcomes=outcomes, tuning=tuning, preset=training.preset))
 
 
-def _write(writer: ArtifactWriter, outcomes: Sequence[Outcome], tuning: TuneParameters) -> None:
+def _write(writer: ArtifactWriter, outcomes: Sequence[Outcome], tuning: TuneParameters, preset: str) -> None:
     best = best_of(outcomes)
     first = [outcome for outcome in outcomes if outcome.trial.rung == 0]
     importance = rank_correlations(
@@ -252,6 +271,7 @@ def _write(writer: ArtifactWriter, outcomes: Sequence[Outcome], tuning: TunePara
                 "configuration": best.trial.configuration,
                 "value": best.value,
             },
+            "preset": preset,
             "metric": tuning.metric,
             "sampler": tuning.sampler,
             "space": list(tuning.space),

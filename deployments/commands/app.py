@@ -65,7 +65,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     ),
     "stability": (
         "electrolytes:stability_command",
-        "Add `chi` [kJ/mol/nm], `lambda_crit_nm` and P(chi < 0) to a table of moduli.",
+        r"Add `chi` \[kJ/mol/nm], `lambda_crit_nm` and P(chi < 0) to a table of moduli.",
     ),
     "rank": (
         "electrolytes:rank_command",

@@ -23,7 +23,7 @@ def stability_command(
     anisotropic: Annotated[bool, typer.Option("--anisotropic", help="From the full elastic tensor.")] = False,
     store: StoreOption = None,
 ) -> None:
-    """Add `chi` [kJ/mol/nm], `lambda_crit_nm` and P(chi < 0) to a table of moduli."""
+    r"""Add `chi` \[kJ/mol/nm], `lambda_crit_nm` and P(chi < 0) to a table of moduli."""
     if anisotropic:
         raise InputError("the anisotropic (Stroh) solver is not part of this release; leave --anisotropic out")
     root = store_root(store)
@@ -37,8 +37,8 @@ def rank_command(
     ] = None,
     structures: Annotated[str, typer.Option(help="Structures with moduli to learn from.")] = "starter",
     metal: Annotated[str, typer.Option("--metal", help="Metal electrode.")] = "Li",
-    max_above_hull: Annotated[float | None, typer.Option(help="Energy above hull at most [eV/atom].")] = 0.05,
-    min_band_gap: Annotated[float | None, typer.Option(help="Band gap at least [eV].")] = 1.0,
+    max_above_hull: Annotated[float | None, typer.Option(help=r"Energy above hull at most \[eV/atom].")] = 0.05,
+    min_band_gap: Annotated[float | None, typer.Option(help=r"Band gap at least \[eV].")] = 1.0,
     out: OutOption = None,
     store: StoreOption = None,
     dask: ClusterOption = "local",

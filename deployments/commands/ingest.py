@@ -54,7 +54,7 @@ MapOption = Annotated[_Texts, typer.Option("--map", help="COLUMN=NAME: the colum
 DatabaseOption = Annotated[str, _of_files("Database that the rows came from.")]
 ReleaseOption = Annotated[str, _of_files("Its release; part of the energy scheme.")]
 CorrectionsOption = Annotated[str, _of_files("U values and corrections of the energies.")]
-TemperatureOption = Annotated[float | None, _of_files("Temperature of measured values [K].")]
+TemperatureOption = Annotated[float | None, _of_files(r"Temperature of measured values \[K].")]
 IdentitiesOption = Annotated[str | None, _of_files("A table with formulas, for a file that has only material_id.")]
 ChemsysOption = Annotated[_Texts, _of_databases("Exactly these systems: Li-P-S,Li-O.")]
 ElementsOption = Annotated[_Texts, _of_databases("Made of nothing but these: Li,P,S.")]

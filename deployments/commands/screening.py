@@ -87,7 +87,7 @@ def screen_command(
     formulas: Annotated[
         str | None, typer.Option(help="A list instead: table with `formula`, text with one per line, or artifact.")
     ] = None,
-    threshold: Annotated[float, typer.Option(help="Keep up to this distance from the hull [eV/atom].")] = -0.2,
+    threshold: Annotated[float, typer.Option(help=r"Keep up to this distance from the hull \[eV/atom].")] = -0.2,
     charge_balance: Annotated[str, typer.Option(help="column; or filter: keep what charges balance.")] = "column",
     precision: Annotated[str, typer.Option(help="fp32, or fast: bytes first, with the same result.")] = "fp32",
     keep_predictions: Annotated[

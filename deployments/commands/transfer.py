@@ -57,13 +57,16 @@ def transfer_command(
     rates = {"frozen": frozen, "rate_decay": rate_decay}
     given = [f"{card.architecture.name}@{','.join(texts or [])}" for texts in (settings, source_settings)]
     (learnt,) = read_entries(given[:1], common | {"epochs": epochs, "transfer": rates})
-    (unseen,) = read_entries(given[1:], training_of(model).model_dump(exclude={"network"}))
+    unseen = None
+    if source_rows is not None:
+        (entry,) = read_entries(given[1:], training_of(model).model_dump(exclude={"network"}))
+        unseen = entry.training
     rows = rows_given(data, columns, database, functional, temperature, ENERGY, None, True)
     parameters = TransferFlowParameters(
         source=source,
         training=learnt.training,
         source_rows=source_rows,
-        source_training=unseen.training,
+        source_training=unseen,
         validation=ValidationParameters(folds=folds, sizes=tuple(size or ()), include_validation=True),
         store=store,
         cluster=dask,

@@ -105,7 +105,8 @@ def _say(
         first = diverged[0]
         said = f"diverged: {len(diverged)} of {len(lines)} trials, the first being {first['trial']}: {first['reason']}"
         console.print(said, highlight=False, markup=False, soft_wrap=True)
-    command = training_command(summary["best"], rows, settings, training, tuning)
+    chosen = training.model_copy(update={"preset": summary["preset"]})
+    command = training_command(summary["best"], rows, settings, chosen, tuning)
     console.print(command, highlight=False, markup=False, soft_wrap=True)
     console.print(payload_path(ref, SUMMARY), highlight=False, soft_wrap=True)
 

@@ -216,10 +216,10 @@ def say_comparison(ref: ArtifactRef) -> None:
         p = pair["p_adjusted"]
         said = f"{better} is better by {abs(pair['difference']):.4f} (p {p:.3f})" if p < 0.05 else "no difference shown"
         console.print(f"{pair['first']} / {pair['second']}: {said}", highlight=False, soft_wrap=True)
-    if elements := summary.get("elements"):
+    for entry, elements in summary.get("elements", {}).items():
         new = ", ".join(elements["only_target"])
-        said = f"the source has not seen {new}" if new else "the source has seen all of the table's"
-        console.print(f"elements: {len(elements['shared'])} in common; {said}", highlight=False, soft_wrap=True)
+        said = f"the model has not seen {new}" if new else "the model has seen all of the table's"
+        console.print(f"{entry}: {len(elements['shared'])} elements in common; {said}", highlight=False, soft_wrap=True)
     for crossing in summary["crossings"]:
         places = ", ".join(f"{place:,.0f}" for place in crossing["sizes"]) or "never"
         console.print(f"{crossing['first']} and {crossing['second']} cross at: {places}", highlight=False)

@@ -103,6 +103,12 @@ def test_every_command_is_listed_above() -> None:
     assert sorted([[], *found]) == sorted(COMMANDS)
 
 
+def test_units_are_no_markup(cli: Cli) -> None:
+    assert "[kJ/mol/nm]" in cli("--help").out
+    for command, unit in (("stability", "kJ/mol/nm"), ("rank", "eV/atom"), ("screen", "eV/atom"), ("ingest", "K")):
+        assert f"[{unit}]" in cli(command, "--help").out
+
+
 def test_the_tree_says_of_each_command_what_it_says_of_itself() -> None:
     from deployments.commands import app
 

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pytest
 from pydantic import ValidationError
 
@@ -49,16 +48,14 @@ def read(stages: Any, file: Path, *further: str) -> ArtifactRef:
 def test_they_are_kept_with_the_rows_they_belong_to(stages: Any, file: Path) -> None:
     ref = read(stages, file, "moment", "is_magnetic")
     frame = read_frame(stages.store, ref)
-    assert frame["formula"].tolist() == ["FeO", "NaCl", "MnO", "NaCl", "NiO", "KCl"]
-    np.testing.assert_array_equal(frame["moment"], [4.0, 0.0, 5.0, 0.5, np.nan, 0.0])
-    np.testing.assert_array_equal(frame["is_magnetic"], [1.0, 0.0, 1.0, 0.0, 1.0, 0.0])
-    # rows that differ in nothing else are no repetitions, what is no number is rejected with its reason
+    assert frame["formula"].tolist() == ["FeO", "NaCl", "MnO", "NaCl", "NiO", "CoO", "KCl"]
+    np.testing.assert_array_equal(frame["moment"], [4.0, 0.0, 5.0, 0.5, np.nan, np.nan, 0.0])
+    np.testing.assert_array_equal(frame["is_magnetic"], [1.0, 0.0, 1.0, 0.0, 1.0, 1.0, 0.0])
+    # rows that differ in nothing else are no repetitions, and what is no number is missing
     counts = stages.counts(ref)
     assert {name: counts[f"rows_{name}"] for name in ("in", "kept", "rejected", "merged")} == {
-        "in": 9, "kept": 6, "rejected": 2, "merged": 1,
+        "in": 9, "kept": 7, "rejected": 1, "merged": 1,
     }  # fmt: skip
-    rejected = stages.store.read_table(ref, "rejected/rejected").to_pandas()
-    assert rejected["reason"].tolist()[-1] == "moment is not a finite number"
     assert list(read_frame(stages.store, ref, ["formula", "moment"])) == ["formula", "moment"]
     assert "moment" not in read_frame(stages.store, read(stages, file))
 
@@ -91,10 +88,14 @@ def test_they_are_probed(stages: Any, file: Path) -> None:
     rows = read_rows(stages.store, ref, ExplainParameters())
     formulas = np.array(rows.parsed.reduced)
     magnetic, moment = (labels_of(text, rows) for text in ("is_magnetic", "moment>2"))
-    assert set(formulas[magnetic.labels]) == {"FeO", "MnO", "NiO"}
+    assert set(formulas[magnetic.labels]) == {"FeO", "MnO", "NiO", "CoO"}
     assert magnetic.applies.all()
     assert set(formulas[moment.labels]) == {"FeO", "MnO"}
-    assert set(formulas[~moment.applies]) == {"NiO"}
+    assert set(formulas[~moment.applies]) == {"NiO", "CoO"}
+    for text, expected in (("moment=5", {"MnO"}), ("is_magnetic=no", {"NaCl", "KCl"}), ("band_gap=3", {"NiO", "CoO"})):
+        assert set(formulas[labels_of(text, rows).labels]) == expected
+    with pytest.raises(InputError, match="the column 'moment' holds numbers: write moment=NUMBER"):
+        labels_of("moment=high", rows)
 
 
 def test_what_is_not_there_is_named(stages: Any, file: Path) -> None:
@@ -102,4 +103,9 @@ def test_what_is_not_there_is_named(stages: Any, file: Path) -> None:
         read(stages, file, "spin")
     with pytest.raises(ValidationError, match="'band_gap' is a column of ours, which is kept anyway"):
         SourceParameters(source=f"file:{file}", further=("band_gap",))
-    assert pd.isna(read_frame(stages.store, read(stages, file, "moment"))["moment"]).sum() == 1
+    for source in ("starter", "oqmd"):
+        with pytest.raises(ValidationError, match="are kept of files, not of"):
+            SourceParameters(source=source, further=("moment",))
+    file.write_text("formula,phase\nNaCl,cubic\nLi2O,\n")
+    with pytest.raises(InputError, match=r"column 'phase' holds no number, and neither yes nor no .*'cubic'"):
+        read(stages, file, "phase")

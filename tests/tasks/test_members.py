@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import dask
 import pytest
 
 from flows.parameters import TrainFlowParameters
 from flows.train import train
 from storage.model_files import read_model
 from storage.store import ArtifactStore
-from tasks import members
+from tasks import members, placement
 from tasks.examples import ExampleParameters, choose_examples
 from tasks.inputs import as_rows
 from tasks.members import _are_tasks
@@ -58,6 +60,23 @@ def test_when_members_are_tasks_of_their_own(
 ) -> None:
     monkeypatch.setattr(members, "offered", lambda: workers)
     assert _are_tasks(ENSEMBLE.model_copy(update=changes), None) == apart
+
+
+def test_every_training_is_placed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The cluster has a GPU and a processor: a single training may not end up on the latter."""
+    where: list[Any] = []
+    monkeypatch.setattr(placement, "offered", lambda: [{"GPU": 1}, {"core": 8}])
+    monkeypatch.setattr(members, "offered", lambda: [{"GPU": 1}, {"core": 8}])
+    monkeypatch.setattr(members, "settled", lambda parameters, *_: parameters)
+
+    def submit(*_: Any) -> Any:
+        where.append(dask.get_annotations().get("resources"))
+        return SimpleNamespace(result=lambda: "model")
+
+    monkeypatch.setattr(members, "train_network", SimpleNamespace(submit=submit))
+    for parameters in (SMALL, ENSEMBLE):  # which is one batched pass
+        assert members.train_ensemble("store", "rows", parameters) == "model"  # type: ignore[arg-type, comparison-overlap]
+    assert where == [{"GPU": 1}] * 2
 
 
 def test_members_of_a_source_start_the_members_of_an_ensemble_in_one_task(

@@ -65,6 +65,7 @@ def test_what_the_table_brings_is_what_was_learnt(
     found = dict(zip(said["material_id"], said["prediction"], strict=True))
     assert {name: found[name] for name in expected} == pytest.approx(expected, rel=1e-5)
     assert len(expected) == len(rows)
+    assert said["applicability"].notna().tolist() == [True] * len(rows) + [False, False]
     assert said["prediction"].isna().tolist() == [False] * len(rows) + [True, True]
     assert said["reason"].tolist()[-2] == "there is no structure"
     assert "structure" in said["reason"].tolist()[-1]

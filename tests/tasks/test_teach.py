@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
+from flows.parameters import TrainFlowParameters
 from models.errors import InputError
 from models.representation import represent
 from storage.artifact import ArtifactRef
 from storage.model_files import read_model
 from tasks import members
+from tasks import teach as teaching
 from tasks.clean import clean_training
 from tasks.examples import ExampleParameters, choose_examples, load_examples
 from tasks.featurize import featurize_fractions
@@ -64,19 +68,18 @@ def test_its_pupil_comes_nearer_to_it(stages: Any, taught: ArtifactRef) -> None:
 
 
 def test_an_ensemble_of_pupils_is_put_together(
-    stages: Any, taught: ArtifactRef, monkeypatch: pytest.MonkeyPatch
+    stages: Any, taught: ArtifactRef, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(members, "offered", lambda: [{"GPU": 1}] * 2)
     pupils = PUPIL.model_copy(update={"members": 2, "epochs": 2})
     assert _are_tasks(pupils, None, taught)  # one by one, as a single task would train them
     whole = reference(train_network.fn(stages.root, stages.features, pupils, taught=taught))
-    card, weights = read_model(whole)
-    assert card.n_members == 2
-    for number, own in enumerate(weights):
-        single = pupils.model_copy(update={"members": 1, "seed": 5 + number})
-        ref = reference(train_network.fn(stages.root, stages.features, single, taught=taught))
-        (alone,) = read_model(ref)[1]
-        assert all((alone[name] == own[name]).all() for name in own)
+    assert read_model(whole)[0].n_members == 2
+    root = str(tmp_path / "apart")
+    alone = [pupils.model_copy(update={"members": 1, "seed": 5 + number}) for number in range(2)]
+    singles = [reference(train_network.fn(root, stages.features, one, taught=taught)) for one in alone]
+    joint = reference(train_network.fn(root, stages.features, pupils, taught=taught, members=singles))
+    assert (joint.key, joint.digest) == (whole.key, whole.digest)
 
 
 def test_who_cannot_teach(stages: Any) -> None:
@@ -93,9 +96,21 @@ def test_who_cannot_teach(stages: Any) -> None:
         teach.fn(stages.root, classes, judge, MANY)
 
 
+def test_a_table_without_other_compositions_has_no_lessons(stages: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    nothing = (np.zeros((0, 3), dtype=np.int16), np.zeros((0, 3), dtype=np.int64))
+    monkeypatch.setattr(teaching, "substituted", lambda *_: nothing)
+    with pytest.raises(InputError, match="no other composition can be made"):
+        teach.fn(stages.root, stages.features, stages.network, TaughtParameters(compositions=601))
+
+
 def test_who_cannot_be_taught(stages: Any, taught: ArtifactRef) -> None:
     with pytest.raises(InputError, match="have no structure to read voronoi from"):
         load_taught(taught, "voronoi")
     source = stages.run(train_network, stages.features, PUPIL)
     with pytest.raises(InputError, match="from scratch; leave it out"):
         train_network.fn(stages.root, stages.features, PUPIL, init=source, taught=taught)
+    given = {"data": "starter", "teacher": "model-1"}
+    with pytest.raises(ValidationError, match="starts from scratch"):
+        TrainFlowParameters.model_validate(given | {"init": "model-2"})
+    with pytest.raises(ValidationError, match="no structure to read voronoi"):
+        TrainFlowParameters.model_validate(given | {"training": {"representation": "voronoi"}})

@@ -20,11 +20,13 @@ from tasks.calibrate import calibrate
 from tasks.checkpoint import Checkpoint
 from tasks.clean import clean_training
 from tasks.featurize import featurize_fractions
-from tasks.learning import FEW_ROWS_STEPS, n_training_rows, resolved
+from tasks.learning import described_settings
 from tasks.loading import load_predictor
-from tasks.parameters import CleanParameters, TrainParameters
+from tasks.parameters import CleanParameters, TaughtParameters, TrainParameters
+from tasks.preset import FEW_ROWS_STEPS, n_training_rows, resolved
 from tasks.progress import Progress
 from tasks.stage import reference
+from tasks.teach import teach
 from tasks.train import train_network, training_settings
 
 
@@ -91,18 +93,24 @@ def test_a_preset_is_the_same_as_its_values() -> None:
 
 def test_the_number_of_rows_chooses_a_preset_that_was_left_open(stages: Any) -> None:
     left_open = TrainParameters(threads=1)
-    assert resolved(left_open, 30_000) == left_open.model_copy(update={"preset": "standard"})
-    few = resolved(left_open, 29_999)
+    assert resolved(left_open, lambda: 30_000) == left_open.model_copy(update={"preset": "standard"})
+    few = resolved(left_open, lambda: 29_999)
     assert (few.preset, few.settings) == ("small", {"min_steps": FEW_ROWS_STEPS})
-    assert resolved(left_open.model_copy(update={"epochs": 7}), 500).settings == {}
-    assert resolved(left_open.model_copy(update={"settings": {"min_steps": 9}}), 500).settings == {"min_steps": 9}
+    assert resolved(left_open.model_copy(update={"epochs": 7}), lambda: 500).settings == {}
+    stated_steps = left_open.model_copy(update={"settings": {"min_steps": 9}})
+    assert resolved(stated_steps, lambda: 500).settings == {"min_steps": 9}
     for stated in ("small", "standard"):
         one = TrainParameters(preset=stated)
-        assert resolved(one, 500) == resolved(one, 500_000) == one
+        assert resolved(one, lambda: pytest.fail("rows were counted for nothing")) == one
+    forest = TrainParameters(network="random_forest")
+    assert resolved(forest, lambda: 500) == resolved(forest, lambda: 500_000) == forest  # which has no trainer
+    assert described_settings(forest)["settings"] == {"seed": 0, "threads": 2}
     with pytest.raises(InputError, match="preset 'auto'"):
         training_settings(left_open)  # nobody said how many rows
     split = stages.store.read_table(stages.features, columns=["split"]).column("split").to_pylist()
     assert n_training_rows(stages.features) == split.count("train")
+    lessons = stages.run(teach, stages.features, stages.network, TaughtParameters(compositions=70))
+    assert n_training_rows(stages.features, taught=lessons) == split.count("train") + 70
     brief = TrainParameters(epochs=1, threads=1, architecture={"widths": [16, 1]})
     stated = brief.model_copy(update={"preset": "small"})
     assert stages.run(train_network, stages.features, brief) == stages.run(train_network, stages.features, stated)

@@ -48,8 +48,8 @@ def test_of_a_baseline_it_is_a_cross_validation() -> None:
     command = training_command(best, ["--data", "x"], ["n_estimators=10"], training, TuneParameters())
     assert command.startswith("elemscreen cross-validate --data x --entry ")
     assert options_of(command, "--scheme") + options_of(command, "--folds") == ["grouped", "5"]
-    common = {"preset": options_of(command, "--preset")[0], "threads": int(options_of(command, "--threads")[0])}
-    (read,) = read_entries(options_of(command, "--entry"), common)
+    assert "--preset" not in command  # a baseline has no trainer
+    (read,) = read_entries(options_of(command, "--entry"), {"threads": int(options_of(command, "--threads")[0])})
     assert read.training == configured(training, best["configuration"], None)
 
 
@@ -59,12 +59,13 @@ def test_a_search_over_the_workers(cli: Cli, scheduler: str, tiny: Any, tmp_path
     source = SourceParameters(source=f"file:{tiny.energies_file}", database="tiny", functional="pbe")
     rows = as_features(str(root), str(tiny.energies_file), CleanParameters(calibration_fraction=0.3), source)
     place = ["--store", root, "--dask", scheduler]
-    given = ["--data", rows.key, "--preset", "small", "--set", "widths=[8,1]", "--folds", "2", "--measured", "2"]
+    given = ["--data", rows.key, "--set", "widths=[8,1]", "--folds", "2", "--measured", "2"]
     space = ["--space", "learning_rate=1e-3|3e-3|1e30", "--space", "batch_size=16..64:log"]
     budgets = ["--trials", "6", "--batch", "3", "--eta", "2", "--min-epochs", "2", "--max-epochs", "4"]
     ended = cli("tune", *given, *space, *budgets, *place)
     assert ended.code == 0, ended
     said = json.loads(Path(ended.last).read_text())
+    assert said["preset"] == "small"
     assert said["rungs"] == [{"n_trials": 6, "epochs": 2}, {"n_trials": 3, "epochs": 4}]
     store = ArtifactStore(root)
     table = store.read_table(store.resolve(Path(ended.last).parents[1])).to_pandas()
@@ -80,6 +81,7 @@ def test_a_search_over_the_workers(cli: Cli, scheduler: str, tiny: Any, tmp_path
     assert len(store.list("fold")) + len(store.list("diverged")) == 2 * len(table)
 
     command = ended.out.strip().splitlines()[-2]
+    assert " --preset small " in command  # as the trials were trained, whatever the number of rows later
     trained = cli(*shlex.split(command)[1:])
     assert trained.code == 0, trained
     model = store.resolve(Path(trained.last).parents[1])

@@ -12,10 +12,10 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
+from models.element_table import N_PROPERTIES, element_table
 from models.elements import N_ELEMENTS
 from models.errors import InputError
 
@@ -27,8 +27,6 @@ MAX_ATOMS = 31
 """Largest number of atoms of one element in it that is told apart."""
 SLOTS = (4, 12)
 """Elements per compound that inference makes room for; more rarely occur, and the last is the most there may be."""
-N_PROPERTIES = 49
-"""Tabulated numbers of an element: 22 properties, its column and its row of the periodic table."""
 
 _LEAST = 1e-4
 """Share below which logarithms stop to fall."""
@@ -223,20 +221,6 @@ def formula_units(shares: Tensor) -> tuple[Tensor, Tensor]:
     unit = torch.where(whole.any(dim=1), whole.int().argmax(dim=1) + 1, 0)
     atoms = (shares * unit[:, None]).round().long().clamp(max=MAX_ATOMS)
     return unit, atoms
-
-
-def element_table() -> np.ndarray:
-    """Return the tabulated numbers of the 86 elements, shape (86, N_PROPERTIES), float32, each of mean 0 and spread 1.
-
-    The 22 properties of Magpie (L. Ward et al., npj Comput. Mater. 2, 16028 (2016)), and indicators of the column and
-    of the row of the periodic table.
-    """
-    from models.magpie_data import PROPERTIES, element_data  # matminer takes seconds to import
-
-    values = element_data().properties
-    standard = (values - values.mean(axis=0)) / values.std(axis=0)
-    column, row = (values[:, PROPERTIES.index(name)].astype(int) for name in ("Column", "Row"))
-    return np.concatenate([standard, np.eye(19)[column], np.eye(8)[row]], axis=1).astype(np.float32)
 
 
 def _runs(numbers: Tensor) -> list[tuple[int, slice]]:

@@ -9,6 +9,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from models.element_table import element_table
+from models.elements import N_ELEMENTS
 from models.errors import InputError
 
 ELEMNET_WIDTHS: tuple[int, ...] = (1024,) * 4 + (512,) * 3 + (256,) * 3 + (128,) * 3 + (64,) * 2 + (32, 1)
@@ -27,6 +29,10 @@ The fractions of real compositions have a root mean square of about 1/15, so tha
 inputs of unit variance would start 15 times too small. A power of two, so that folding it into the first layer's
 weights is exact.
 """
+
+FIRST_LAYERS: tuple[str, ...] = ("random", "periodic")
+OWN_SHARE = 0.1
+"""Share of the variance of a ``periodic`` first weight that is its element's own."""
 
 _FULL_PRECISION_WIDTH = 64
 """Layers of at most this width stay in fp32 under mixed precision: they cost nothing and carry the last digits."""
@@ -50,6 +56,9 @@ class ElemNet(nn.Module):
         The layer (counted from 1) that each dropout layer follows.
     input_scale
         Factor on the inputs, see `INPUT_SCALE`.
+    first_layer
+        How its weights start: ``random``, each by itself, or ``periodic``: elements whose tabulated properties are
+        alike start with weights that are, see `fit_inputs`. Training may take them anywhere.
 
     Raises
     ------
@@ -64,10 +73,17 @@ class ElemNet(nn.Module):
         dropout: Sequence[float] | None = None,
         dropout_after: Sequence[int] = ELEMNET_DROPOUT_AFTER,
         input_scale: float = INPUT_SCALE,
+        first_layer: str = "random",
     ) -> None:
         super().__init__()
         _check_architecture(n_features, widths, dropout, dropout_after, input_scale)
+        if first_layer not in FIRST_LAYERS or (first_layer == "periodic" and n_features != N_ELEMENTS):
+            raise InputError(
+                f"ElemNet's first_layer is {' or '.join(FIRST_LAYERS)}, the latter with {N_ELEMENTS} element "
+                f"fractions; got {first_layer!r} with {n_features} inputs."
+            )
         self.input_scale = float(input_scale)
+        self.first_layer = first_layer
         sizes = (n_features, *widths)
         self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in itertools.pairwise(sizes))
         keep = dict(zip(dropout_after, dropout, strict=True)) if dropout is not None else {}
@@ -82,6 +98,24 @@ class ElemNet(nn.Module):
         last = self.dense_layers[-1]
         nn.init.normal_(last.weight, std=1.0 / math.sqrt(last.in_features))
         nn.init.zeros_(last.bias)
+
+    @torch.no_grad()
+    def fit_inputs(self, fractions: Tensor) -> None:
+        """Let the first layer start as `first_layer` says; the trainer calls it before it trains from scratch.
+
+        Of ``periodic`` the weights of elements i and j correlate with (1 - `OWN_SHARE`) times the cosine of their
+        standardised properties (`models.element_table`), and have the variance of He's initialisation. The fractions
+        are of no account.
+        """
+        if self.first_layer == "random":
+            return
+        first = self.dense_layers[0]
+        table = torch.from_numpy(element_table())
+        table = table / table.norm(dim=1, keepdim=True)
+        alike = torch.randn(first.out_features, table.shape[1]) @ table.T
+        own = torch.randn(first.out_features, first.in_features)
+        weight = math.sqrt(1.0 - OWN_SHARE) * alike + math.sqrt(OWN_SHARE) * own
+        first.weight.copy_(weight * math.sqrt(2.0 / first.in_features))
 
     @property
     def dense_layers(self) -> list[nn.Linear]:

@@ -11,13 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.composition_attention import (
-    N_PROPERTIES,
     SLOTS,
     CompositionAttention,
-    element_table,
     formula_units,
     spread_shares,
 )
+from models.element_table import N_PROPERTIES, element_table
 from models.elements import ELEMENT_INDEX, ELEMENTS
 from models.errors import InputError
 from models.features import element_fractions

@@ -6,7 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from models.elemnet import ELEMNET_DROPOUT_KEEP, ELEMNET_WIDTHS, ElemNet
+from models.element_table import element_table
+from models.elements import ELEMENT_INDEX
+from models.elemnet import ELEMNET_DROPOUT_KEEP, ELEMNET_WIDTHS, OWN_SHARE, ElemNet
 from models.errors import InputError
 from models.registry import ARCHITECTURES, build
 
@@ -110,3 +112,36 @@ def test_registry_refuses_what_is_no_network(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setitem(ARCHITECTURES, "dictionary", "builtins:dict")
     with pytest.raises(TypeError, match="Module"):
         build({"name": "dictionary"})
+
+
+def test_a_periodic_first_layer_starts_alike_where_elements_are_alike() -> None:
+    torch.manual_seed(0)
+    network = ElemNet(86, (4096, 1), first_layer="periodic")
+    before = network.dense_layers[0].weight.clone()
+    network.fit_inputs(torch.zeros(1, 86))
+    weight = network.dense_layers[0].weight.detach()
+    assert not torch.equal(weight, before)
+    assert float(weight.std()) == pytest.approx((2.0 / 86) ** 0.5, rel=0.02)  # He's variance
+    table = torch.from_numpy(element_table())
+    table = table / table.norm(dim=1, keepdim=True)
+    expected = (1.0 - OWN_SHARE) * (table @ table.T)
+    expected.fill_diagonal_(1.0)
+    assert (torch.corrcoef(weight.T) - expected).abs().max() < 0.1
+    alike, unlike = (ELEMENT_INDEX[symbol] for symbol in ("K", "F"))
+    found = torch.corrcoef(weight.T)[ELEMENT_INDEX["Na"]]
+    assert found[alike] > 0.5 > 0.0 > found[unlike]
+
+
+def test_a_random_first_layer_stays_as_it_was_drawn() -> None:
+    torch.manual_seed(0)
+    network = ElemNet(86, (8, 1))
+    before, state = network.dense_layers[0].weight.clone(), torch.get_rng_state()
+    network.fit_inputs(torch.ones(3, 86))
+    assert torch.equal(network.dense_layers[0].weight, before)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_first_layers_of_no_use_are_refused() -> None:
+    for arguments in ({"first_layer": "warm"}, {"first_layer": "periodic", "n_features": 5}):
+        with pytest.raises(InputError, match="first_layer is random or periodic, the latter with 86"):
+            ElemNet(**arguments)

@@ -141,7 +141,7 @@ def elemnet(run: Run) -> str:
 
 
 def pupils(run: Run) -> str:
-    """ElemNets that learn a teacher's energies of 400,000 new compositions, in as many steps as without."""
+    """ElemNets that learn a teacher's energies of 400,000 new compositions too, in as many steps as without."""
     taught = {"threads": 1, "epochs": 10, "teacher": run.arguments.source}
     ensemble = run.train(members=PUPILS, **taught)
     singles = {f"ElemNet, taught, seed {seed}": run.train(seed=seed, **taught) for seed in range(PUPILS)}

@@ -13,9 +13,9 @@ from tasks.parameters import (
     RankParameters,
     ScreenParameters,
     SourceParameters,
-    TaughtParameters,
     TrainParameters,
 )
+from tasks.teach_parameters import TaughtParameters
 
 
 class FlowParameters(Parameters):

@@ -208,13 +208,6 @@ class TransferParameters(Parameters):
     )
 
 
-class TaughtParameters(Parameters):
-    """Compositions that a teacher labels for another network to learn from."""
-
-    compositions: int = Field(400_000, ge=1, description="new compositions that the teacher labels")
-    seed: int = Field(0, ge=0, description="seed of their draws")
-
-
 class TrainParameters(Parameters):
     """The network, and how it is trained."""
 
@@ -235,9 +228,7 @@ class TrainParameters(Parameters):
     preset: Literal["auto", "standard", "small"] = Field(
         "auto", description="`standard`, `small` for less than 30,000 rows, or which of them their number says"
     )
-    epochs: int | None = Field(
-        None, ge=1, description="passes over the data; empty: the preset's, with `auto` of few rows more"
-    )
+    epochs: int | None = Field(None, ge=1, description="passes over the data; empty: the preset's, of few rows more")
     batch_size: int | None = Field(None, ge=1, description="rows per step; empty: the preset's")
     settings: dict[str, Any] = Field(
         default_factory=dict,

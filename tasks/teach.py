@@ -20,10 +20,10 @@ from models.substitution import substituted
 from storage.artifact import ArtifactRef, ArtifactRequest
 from storage.store import ArtifactStore, ArtifactWriter
 from tasks.loading import load_card, load_ensemble
-from tasks.parameters import TaughtParameters
 from tasks.predicted_columns import require_formulas
 from tasks.progress import Progress
 from tasks.stage import build, stage
+from tasks.teach_parameters import TaughtParameters
 
 STAGE_VERSION = 1
 CHUNK_ROWS = 16_384

@@ -22,11 +22,12 @@ from tasks.clean import clean_training
 from tasks.featurize import featurize_fractions
 from tasks.learning import described_settings
 from tasks.loading import load_predictor
-from tasks.parameters import CleanParameters, TaughtParameters, TrainParameters
+from tasks.parameters import CleanParameters, TrainParameters
 from tasks.preset import FEW_ROWS_STEPS, n_training_rows, resolved
 from tasks.progress import Progress
 from tasks.stage import reference
 from tasks.teach import teach
+from tasks.teach_parameters import TaughtParameters
 from tasks.train import train_network, training_settings
 
 

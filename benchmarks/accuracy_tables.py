@@ -65,6 +65,12 @@ def models(refs: Mapping[str, ArtifactRef], notes: Mapping[str, str] | None = No
     return table(header, rows)
 
 
+def learnt(refs: Mapping[str, ArtifactRef]) -> str:
+    """Return the errors on the rows that were learnt from: they say what is overfitted, and what lacks steps."""
+    listed = (f"{name} {_four(read_model(ref)[0].metrics['train']['mae'])}" for name, ref in refs.items())
+    return f"On the rows that they learnt from: {', '.join(listed)}.\n"
+
+
 def members(ref: ArtifactRef) -> str:
     """Return what the members of an ensemble reach alone."""
     each = json.loads(ArtifactStore.from_ref(ref).read_bytes(ref, "members.json"))

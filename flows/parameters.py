@@ -15,7 +15,7 @@ from tasks.parameters import (
     SourceParameters,
     TrainParameters,
 )
-from tasks.teach_parameters import TaughtParameters
+from tasks.teach_parameters import CAN_BE_TAUGHT, TaughtParameters
 
 
 class FlowParameters(Parameters):
@@ -69,7 +69,7 @@ class TrainFlowParameters(LearnFlowParameters):
     def _taught_from_scratch(self) -> TrainFlowParameters:
         if self.teacher is not None and self.init is not None:
             raise ValueError("a network with a teacher starts from scratch: leave init out, or the teacher")
-        if self.teacher is not None and self.training.representation not in ("element_fraction", "magpie"):
+        if self.teacher is not None and self.training.representation not in CAN_BE_TAUGHT:
             raise ValueError(f"new compositions have no structure to read {self.training.representation} from")
         return self
 

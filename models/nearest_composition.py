@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.elements import N_ELEMENTS
+from models.novelty import atomic_shares
 
 _ROUNDING = 1e-12
 """Rounding of a squared distance by inner products; entries that close to the least are measured."""
@@ -33,7 +34,7 @@ class NearestComposition:
 
     def __init__(self, elements: NDArray[np.integer], counts: NDArray[np.integer]) -> None:
         self._elements = np.ascontiguousarray(elements, dtype=np.int64)
-        self._shares = _shares(counts)
+        self._shares = atomic_shares(counts)
         self._norms = (self._shares**2).sum(axis=1)
         self._by_norm = np.argsort(self._norms, kind="stable")
         rows, places = np.nonzero(self._elements >= 0)
@@ -50,15 +51,10 @@ class NearestComposition:
         """
         squared = np.empty(len(elements))
         _search(
-            np.ascontiguousarray(elements, dtype=np.int64), _shares(counts), self._elements, self._shares,
+            np.ascontiguousarray(elements, dtype=np.int64), atomic_shares(counts), self._elements, self._shares,
             self._norms, self._by_norm, self._starts, self._rows, self._parts, squared,
         )  # fmt: skip
         return np.sqrt(squared)
-
-
-def _shares(counts: NDArray[np.integer]) -> NDArray[np.float64]:
-    amounts = np.asarray(counts, dtype=np.int64)
-    return np.asarray(amounts / amounts.sum(axis=1, keepdims=True))
 
 
 @numba.njit(cache=True, nogil=True)  # pragma: no cover - compiled, so never traced

@@ -116,7 +116,7 @@ class Novelty:
         """
         novelty = cls.__new__(cls)
         columns = _columns(elements, counts)
-        novelty._build(columns, _shares(columns, counts), radius)
+        novelty._build(columns, atomic_shares(counts), radius)
         return novelty
 
     def _build(self, elements: NDArray[np.int16], shares: NDArray[np.float64], radius: float) -> None:
@@ -159,7 +159,7 @@ class Novelty:
             For arrays that are no compositions.
         """
         columns = _columns(elements, counts)
-        shares = _shares(columns, counts)
+        shares = atomic_shares(counts)
         distance = np.full(len(columns), np.inf)
         index = np.full(len(columns), -1, dtype=np.int64)
         table = self._index
@@ -222,7 +222,8 @@ def _columns(elements: NDArray[np.integer], counts: NDArray[np.integer]) -> NDAr
     return columns
 
 
-def _shares(columns: NDArray[np.int16], counts: NDArray[np.integer]) -> NDArray[np.float64]:
+def atomic_shares(counts: NDArray[np.integer]) -> NDArray[np.float64]:
+    """Atom counts (n, k) -> atomic fractions (n, k); equal compositions have equal bits, whatever their multiple."""
     amounts = np.asarray(counts, dtype=np.int64)
     return np.asarray(amounts / amounts.sum(axis=1, keepdims=True))
 

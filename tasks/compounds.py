@@ -19,6 +19,7 @@ from models.formula import parse_many
 from models.structures import parse_structure
 from storage.schemas import SCHEMAS, conform
 from tasks.fanout import fan_out
+from tasks.further_columns import further_numbers, further_table
 
 _NUMBERS = (
     "formation_energy_per_atom",
@@ -32,8 +33,6 @@ _NUMBERS = (
     "volume_ratio",
     "temperature",
 )
-YES_AND_NO = {"true": 1.0, "yes": 1.0, "false": 0.0, "no": 0.0}
-"""Words of columns that are none of ours, and how they are kept."""
 _PROVENANCE = ("source", "source_version", "functional", "temperature")
 _TEXTS = ("material_id", "source_id", "prototype", "split", "license", "reference")
 
@@ -110,41 +109,13 @@ def compounds(frame: pd.DataFrame, provenance: Provenance, further: Sequence[str
         if name in frame.columns and name not in _NUMBERS:
             data[name] = [None if _missing(value) else str(value) for value in frame[name]]
     named = "material_id" in data or "source_id" in data
-    others = {name: _other_numbers(frame[name], name) for name in further}
+    others = {name: further_numbers(frame[name], name) for name in further}
     table = _with_provenance(data, len(frame), provenance)
     merged = _repeats(table, frame, reasons, provenance, named, others)
     good = [index for index, reason in enumerate(reasons) if reason is None and not merged[index]]
     rejected = [_rejected_row(frame, index, reason) for index, reason in enumerate(reasons) if reason is not None]
     kept = conform(table.take(pa.array(good, pa.int64())), "compounds")
     return Compounds(kept, rejected, int(merged.sum()), further_table(others, good) if others else None)
-
-
-def further_table(columns: Mapping[str, Sequence[float | None]], rows: Sequence[int]) -> pa.Table:
-    """Return what chosen rows have in columns that are none of ours, as the table `further_columns`."""
-    found = [
-        (place, name, values[row])
-        for name, values in columns.items()
-        for place, row in enumerate(rows)
-        if values[row] is not None
-    ]
-    places, names, numbers = zip(*found, strict=True) if found else ((), (), ())
-    return pa.table(
-        {
-            "row": pa.array(places, pa.int64()),
-            "column": pa.array(names, pa.string()),
-            "value": pa.array(numbers, pa.float64()),
-        }
-    )
-
-
-def _other_numbers(column: pd.Series, name: str) -> list[float | None]:
-    """Return a column that is none of ours as numbers, 1 and 0 for what says yes and no."""
-    said = column.map(lambda value: YES_AND_NO.get(str(value).strip().lower(), value))
-    values = pd.to_numeric(said, errors="coerce").to_numpy(float)
-    if not np.isfinite(values).any():
-        first = next((value for value in column if not _missing(value)), None)
-        raise InputError(f"column '{name}' holds no number, and neither yes nor no (its first value: {first!r})")
-    return [float(value) if math.isfinite(value) else None for value in values]
 
 
 def raw_frame(rows: Iterable[dict[str, Any]]) -> pd.DataFrame:

@@ -13,9 +13,8 @@ from models.formula import ParsedFormulas, parse_many
 from models.probe import PROPERTIES, property_labels
 from storage.artifact import ArtifactRef
 from storage.store import ArtifactStore
-from tasks.compounds import YES_AND_NO
 from tasks.explain_parameters import PROBE, ExplainParameters
-from tasks.further_columns import read_frame
+from tasks.further_columns import YES_AND_NO, read_frame
 
 _ENERGY = "formation_energy_per_atom"
 

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from pydantic import Field
 
+from models.representation import FROM_FORMULA
 from tasks.parameters import Parameters
+
+CAN_BE_TAUGHT = tuple(FROM_FORMULA)
+"""Representations of networks that can have a teacher: new compositions have no structure."""
 
 
 class TaughtParameters(Parameters):

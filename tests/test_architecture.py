@@ -118,6 +118,14 @@ def test_public_names_have_docstrings() -> None:
     assert not bare
 
 
+def test_what_workers_import_is_light() -> None:
+    """Every process of a cluster pays for it: scipy loads its parts on use, others are imported where they are used."""
+    heavy = ("scipy.stats", "scipy.signal", "matplotlib", "sklearn", "optuna", "pymatgen.io.cif", "pymatgen.io.vasp")
+    code = f"import flows.campaign, sys; print(sorted(set({heavy!r}) & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stdout.strip() == "[]", done
+
+
 def test_nothing_is_unpickled() -> None:
     for path in FILES:
         assert not imported(path) & {"pickle", "joblib", "cloudpickle", "dill", "shelve", "marshal"}, name_of(path)

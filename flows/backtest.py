@@ -16,8 +16,9 @@ from tasks.clean import clean_phases, clean_training
 from tasks.featurize import featurize_fractions
 from tasks.inputs import resolve_compounds
 from tasks.members import train_ensemble
-from tasks.parameters import CleanParameters, SourceParameters, TrainParameters
+from tasks.parameters import CleanParameters, SourceParameters
 from tasks.references import audit_references
+from tasks.train_parameters import TrainParameters
 
 
 class BacktestFlowParameters(FlowParameters):

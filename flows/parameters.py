@@ -13,9 +13,9 @@ from tasks.parameters import (
     RankParameters,
     ScreenParameters,
     SourceParameters,
-    TrainParameters,
 )
 from tasks.teach_parameters import CAN_BE_TAUGHT, TaughtParameters
+from tasks.train_parameters import TrainParameters
 
 
 class FlowParameters(Parameters):

@@ -14,10 +14,11 @@ from tasks.examples import ExampleParameters
 from tasks.fold import plan_folds
 from tasks.fold_runs import run_entries
 from tasks.inputs import resolve_model, resolve_rows
-from tasks.learning import training_of
 from tasks.members import train_ensemble
 from tasks.overlap import remove_overlap
-from tasks.parameters import CleanParameters, SourceParameters, TrainParameters
+from tasks.parameters import CleanParameters, SourceParameters
+from tasks.source_model import training_of
+from tasks.train_parameters import TrainParameters
 from tasks.validation_parameters import ValidationParameters, transfer_entries
 
 

@@ -11,7 +11,7 @@ from storage.artifact import ArtifactRef
 from storage.root import store_root
 from tasks.fold import plan_folds
 from tasks.inputs import resolve_attributes, resolve_rows
-from tasks.parameters import TrainParameters
+from tasks.train_parameters import TrainParameters
 from tasks.tune import run_trials, settle, summarise_trials
 from tasks.tune_parameters import TuneParameters
 

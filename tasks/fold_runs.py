@@ -11,9 +11,9 @@ from storage.artifact import ArtifactRef
 from tasks.cross_validation import FoldRun
 from tasks.fold import FoldPlan, n_learnt, run_fold
 from tasks.inputs import as_model
-from tasks.parameters import TrainParameters
 from tasks.placement import placed
 from tasks.preset import resolved
+from tasks.train_parameters import TrainParameters
 from tasks.validation_parameters import EntryParameters, ValidationParameters
 from tasks.window import run_in_window
 

@@ -30,10 +30,14 @@ from tasks.checkpoint import Checkpoint, Interval
 from tasks.device import worker_device
 from tasks.examples import Examples
 from tasks.loading import scale_of
-from tasks.parameters import TrainParameters
 from tasks.progress import Progress
+from tasks.source_model import Source
+from tasks.train_parameters import TrainParameters
 
 Rows = NDArray[np.int64]
+_RESTART_SEEDS = 1_000_000
+"""What a restart adds to the seed of its member."""
+
 Taught = tuple[NDArray[np.float32], NDArray[np.float64]]
 """Inputs (n, f) and labels (n,) of compositions that a teacher labelled."""
 
@@ -57,62 +61,17 @@ class Learned:
     members: list[dict[str, NDArray[Any]]]
     histories: list[list[dict[str, Any]]]
 
+    @property
+    def networks(self) -> list[TrainedNetwork]:
+        """The members as the trainer returned them."""
+        pairs = zip(self.members, self.histories, strict=True)
+        return [TrainedNetwork(state, self.normalisation, history) for state, history in pairs]
+
     def ensemble(self, parameters: TrainParameters) -> NetworkEnsemble:
         """Return the members ready to predict."""
         return NetworkEnsemble(
             self.architecture, self.normalisation, self.members, passes=parameters.passes, seed=parameters.seed
         )
-
-
-@dataclass(frozen=True)
-class Source:
-    """The trained model that a training starts from.
-
-    Attributes
-    ----------
-    name
-        Its key, for messages.
-    architecture, normalisation
-        As its card holds them.
-    targets
-        Columns that it predicts as they are; none for classes.
-    members
-        Its weights.
-    training_rows
-        Rows that it was trained on, by element.
-    """
-
-    name: str
-    architecture: dict[str, Any]
-    normalisation: dict[str, list[float]]
-    targets: tuple[str, ...]
-    members: list[dict[str, NDArray[Any]]]
-    training_rows: dict[str, int]
-
-
-def training_of(model: ArtifactRef) -> TrainParameters:
-    """Return how a `model` was trained, as its manifest says.
-
-    Raises
-    ------
-    InputError
-        If it learnt from more than rows: that another one could not be trained alike without.
-    """
-    manifest = ArtifactStore.from_ref(model).manifest(model)
-    if others := sorted({"taught", "init"} & set(manifest.inputs)):
-        what = {"taught": "a teacher", "init": "another model"}[others[0]]
-        raise InputError(
-            f"the model {model.key} learnt from {what} too, so that no other source can be trained alike on rows "
-            "alone; take a source that learnt from rows"
-        )
-    described = manifest.parameters
-    settings = dict(described["settings"])
-    own = {name: settings.pop(name) for name in ("epochs", "batch_size", "seed", "threads")}
-    return TrainParameters.model_validate(
-        {name: value for name, value in described.items() if name != "settings"}
-        | own
-        | {"preset": "standard", "settings": settings}
-    )
 
 
 def training_settings(parameters: TrainParameters) -> TrainingParameters:
@@ -133,7 +92,8 @@ def described_settings(parameters: TrainParameters) -> dict[str, Any]:
         "members": parameters.members,
         "settings": settings,
     }
-    optional = parameters.model_dump(mode="json", include={"architecture", "passes", "transfer"})
+    later = {"architecture", "passes", "transfer", "restarts", "restart_epochs"}
+    optional = parameters.model_dump(mode="json", include=later)
     if parameters.passes:
         optional["predicted_with_dropout"] = True  # before, only what was measured was averaged over passes
     if parameters.transfer is not None and parameters.transfer.frozen:
@@ -161,28 +121,6 @@ def learning_inputs(
     return inputs
 
 
-def load_source(model: ArtifactRef, parameters: TrainParameters) -> Source:
-    """Return the model to start from.
-
-    Raises
-    ------
-    InputError
-        If it reads something else than the training's network, or has fewer members than are to be trained.
-    """
-    card, members = read_model(model)
-    if card.features != parameters.representation:
-        raise InputError(
-            f"the model {model.key} reads {card.features}, this training {parameters.representation}; use one of them"
-        )
-    if card.architecture.name != parameters.network:
-        raise InputError(f"the model {model.key} is an {card.architecture.name}; train with --model {card.name}")
-    if 1 < len(members) < parameters.members:
-        raise InputError(f"the model {model.key} has {len(members)} members; train at most as many")
-    rows = card.domain.get("training_rows", {})
-    targets = tuple(target.name for target in card.targets if target.transform == "none")
-    return Source(model.key, card.architecture.model_dump(), card.normalisation.model_dump(), targets, members, rows)
-
-
 def learn(
     examples: Examples,
     train: Rows,
@@ -192,6 +130,7 @@ def learn(
     source: Source | None = None,
     label: str = "",
     taught: Taught | None = None,
+    begun: Sequence[TrainedNetwork] = (),
 ) -> Learned:
     """Train all members on some rows.
 
@@ -211,6 +150,8 @@ def learn(
         What is trained, for progress.
     taught
         Inputs (n, f) and labels (n,) of a teacher, learnt from beside the rows.
+    begun
+        The only member, and what became of it at its first restarts, where that was trained before.
 
     Raises
     ------
@@ -231,10 +172,11 @@ def learn(
     if taught is not None and (examples.is_classes or examples.y.shape[1] != 1 or source is not None):
         raise InputError("a teacher is for networks of one number that start from scratch; leave it out")
     work = _Work(examples, train, held, settings, described, parameters, folder, source, label, taught)
-    if source is None and taught is None and trains_together(described, settings, parameters.members):
+    alone = source is not None or taught is not None or parameters.restarts > 0
+    if not alone and trains_together(described, settings, parameters.members):
         trained = _train_together(work)
     else:
-        trained = [_train_member(work, number) for number in range(parameters.members)]
+        trained = [one for number in range(parameters.members) for one in _train_member(work, number, begun)]
     return Learned(
         described, trained[0].normalisation, [one.state for one in trained], [one.history for one in trained]
     )
@@ -243,11 +185,15 @@ def learn(
 def put_together(models: Sequence[ArtifactRef]) -> Learned:
     """Return members that were trained as models of their own, in their order."""
     card, _ = read_model(models[0])
-    weights, histories = [], []
+    weights: list[dict[str, NDArray[Any]]] = []
+    histories: list[list[dict[str, Any]]] = []
     for ref in models:
-        weights.extend(read_model(ref)[1])
-        lines = ArtifactStore.from_ref(ref).read_table(ref, "learning_curve").drop_columns(["member"]).to_pylist()
-        histories.append([{name: value for name, value in line.items() if value is not None} for line in lines])
+        members = read_model(ref)[1]
+        weights.extend(members)
+        curves: list[list[dict[str, Any]]] = [[] for _ in members]
+        for line in ArtifactStore.from_ref(ref).read_table(ref, "learning_curve").to_pylist():
+            curves[line.pop("member")].append({name: value for name, value in line.items() if value is not None})
+        histories.extend(curves)
     return Learned(card.architecture.model_dump(), scale_of(card), weights, histories)
 
 
@@ -286,41 +232,65 @@ class _Work:
         """Build the network, from torch's generator."""
         return build(self.described)
 
-    def member(self, number: int) -> TrainingParameters:
-        """Return the settings of a member."""
-        return replace(self.settings, seed=self.settings.seed + number)
+    def member(self, number: int, restart: int = 0) -> TrainingParameters:
+        """Return the settings of a member, or of one of its restarts: there rows come in another order."""
+        first = replace(self.settings, seed=self.settings.seed + number)
+        if not restart:
+            return first
+        epochs = self.parameters.restart_epochs or max(1, first.epochs_for(self.n_rows) // 2)
+        return replace(first, seed=first.seed + restart * _RESTART_SEEDS, epochs=epochs, min_steps=0)
 
-    def checkpoint(self, number: int, interval: Interval | None = None) -> Checkpoint:
-        """Return the checkpoint of a member."""
-        return Checkpoint(self.folder, f"member-{number:03d}", interval or self.interval())
+    def checkpoint(self, number: int, restart: int = 0, interval: Interval | None = None) -> Checkpoint:
+        """Return the checkpoint of a member, or of one of its restarts."""
+        name = f"member-{number:03d}" + (f"-restart-{restart:02d}" if restart else "")
+        return Checkpoint(self.folder, name, interval or self.interval())
+
+    @property
+    def n_rows(self) -> int:
+        """Number of the rows that are learnt from."""
+        return len(self.train) + (0 if self.taught is None else len(self.taught[1]))
 
     def interval(self) -> Interval:
         """Return when checkpoints are saved."""
         minutes = self.parameters.checkpoint_minutes
         return Interval(None if minutes is None else 60.0 * minutes)
 
-    def watch(self, number: int, checkpoint: Checkpoint) -> OnEpoch:
+    def watch(self, number: int, checkpoint: Checkpoint, restart: int = 0) -> OnEpoch:
         """Show a member's epochs, and save it now and then."""
         shown = f"train {self.label or self.parameters.network}" + (f" {number + 1}" if number else "")
         if self.parameters.members == 1 and self.settings.seed:
             shown += f", seed {self.settings.seed}"  # members of an ensemble that are trained side by side
+        if restart:
+            shown += f", restart {restart}"
         # many folds would fill a log
-        n_rows = len(self.train) + (0 if self.taught is None else len(self.taught[1]))
-        progress = Progress(shown, self.settings.epochs_for(n_rows), "epochs", is_whole=not self.label)
+        n_epochs = self.member(number, restart).epochs_for(self.n_rows)
+        progress = Progress(shown, n_epochs, "epochs", is_whole=not self.label)
         return checkpoint.watch(progress, self.unit)
 
 
-def _train_member(work: _Work, number: int) -> TrainedNetwork:
-    checkpoint = work.checkpoint(number)
-    return train_network(
-        *work.rows,
-        work.member(number),
-        build=work.build,
-        resume=checkpoint.load(),
-        on_epoch=work.watch(number, checkpoint),
-        device=worker_device(),
-        **_start(work, number),
-    )
+def _train_member(work: _Work, number: int, begun: Sequence[TrainedNetwork]) -> list[TrainedNetwork]:
+    """Train a network, and go on with it as often as is wanted: Huang et al., "Snapshot ensembles", ICLR 2017."""
+    ends = list(begun)
+    start = _start(work, number)
+    for restart in range(len(ends), 1 + work.parameters.restarts):
+        if restart:
+            start["initial"] = ends[-1].state
+            scale = ends[-1].normalisation
+            if scale["mean"]:  # classes have none
+                start["normalisation"] = Normalisation(tuple(scale["mean"]), tuple(scale["std"]))
+        checkpoint = work.checkpoint(number, restart)
+        ends.append(
+            train_network(
+                *work.rows,
+                work.member(number, restart),
+                build=work.build,
+                resume=checkpoint.load(),
+                on_epoch=work.watch(number, checkpoint, restart),
+                device=worker_device(),
+                **start,
+            )
+        )
+    return ends
 
 
 def trains_together(described: Mapping[str, Any], settings: TrainingParameters, members: int) -> bool:
@@ -330,7 +300,7 @@ def trains_together(described: Mapping[str, Any], settings: TrainingParameters, 
 
 def _train_together(work: _Work) -> list[TrainedNetwork]:
     numbers, interval = range(work.parameters.members), work.interval()
-    checkpoints = [work.checkpoint(number, interval) for number in numbers]
+    checkpoints = [work.checkpoint(number, interval=interval) for number in numbers]
     return train_together(
         *work.rows,
         [work.member(number) for number in numbers],

@@ -13,9 +13,9 @@ from storage.artifact import ArtifactRef
 from storage.store import ArtifactStore
 from tasks.learning import training_settings
 from tasks.loading import load_card
-from tasks.parameters import TrainParameters
 from tasks.placement import offered, placed, places_for
 from tasks.train import model_request, settled, train_network
+from tasks.train_parameters import TrainParameters
 from tasks.window import run_in_window
 
 WINDOW = 64
@@ -61,8 +61,8 @@ def _are_tasks(parameters: TrainParameters, init: ArtifactRef | None, taught: Ar
     workers = offered()
     if workers is None:
         return False
-    # as `tasks.learning.learn` does it, which trains members that start from a source, or have a teacher, one by one
-    alone = init is not None or taught is not None
+    # as `tasks.learning.learn` does it: members that have a source, a teacher or restarts are trained one by one
+    alone = init is not None or taught is not None or parameters.restarts > 0
     one_pass = not alone and can_train_together({"name": parameters.network}, training_settings(parameters))
     return not (one_pass and any(worker.get("GPU", 0) >= 1 for worker in workers))
 

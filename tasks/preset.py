@@ -12,7 +12,7 @@ from models.registry import BASELINE_NAMES
 from models.training_parameters import preset_for
 from storage.artifact import ArtifactRef
 from storage.store import ArtifactStore
-from tasks.parameters import TrainParameters
+from tasks.train_parameters import TrainParameters
 
 FEW_ROWS_STEPS = 1_000
 """Steps at least, where nobody said how often few rows are to be passed over."""

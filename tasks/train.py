@@ -15,6 +15,7 @@ from models.errors import InputError
 from models.metrics import classification_metrics, per_element_errors, regression_metrics
 from models.network_ensemble import Prediction
 from models.representation import FROM_STRUCTURE
+from models.training import TrainedNetwork
 from models.transfer import compare_elements
 from models.uncertainty import (
     MIN_CALIBRATION_ROWS,
@@ -34,19 +35,18 @@ from tasks.examples import Examples, load_examples
 from tasks.featurize import FEATURE_VERSION
 from tasks.learning import (
     Learned,
-    Source,
     by_split,
     described_settings,
     learn,
     learning_inputs,
-    load_source,
     put_together,
     training_settings,
 )  # fmt: skip
-from tasks.parameters import TrainParameters
 from tasks.preset import n_training_rows, resolved
+from tasks.source_model import Source, load_source
 from tasks.stage import build, stage
 from tasks.teach import load_taught
+from tasks.train_parameters import TrainParameters
 
 __all__ = ["model_request", "train_network", "training_rows", "training_settings"]
 
@@ -146,7 +146,10 @@ def _write(
     else:
         folder = store.scratch(writer.request.key)
         more = load_taught(inputs["taught"], parameters.representation) if "taught" in inputs else None
-        learned = learn(examples, rows["train"], rows["calibration"], parameters, folder, source, taught=more)
+        begun = _begun(store, inputs, parameters)
+        learned = learn(
+            examples, rows["train"], rows["calibration"], parameters, folder, source, taught=more, begun=begun
+        )
     ensemble = learned.ensemble(parameters)
     predictions = {name: ensemble.predict(examples.x[part]) for name, part in rows.items() if len(part)}
     supported = _supported(examples, rows)
@@ -158,6 +161,23 @@ def _write(
         writer.write_json("members.json", _each_member(examples, rows, parameters, learned))
     for name, part in rows.items():
         writer.count(f"rows_{name}", len(part))
+
+
+def _begun(
+    store: ArtifactStore, inputs: Mapping[str, ArtifactRef], parameters: TrainParameters
+) -> list[TrainedNetwork]:
+    """Return the longest beginning of a network's restarts that the store has: it is not trained again."""
+    if parameters.members > 1:
+        return []  # its members are looked for one by one
+    others = [inputs.get(name) for name in ("init", "attributes", "taught")]
+    for restarts in reversed(range(parameters.restarts)):
+        fewer = parameters.model_copy(
+            update={"restarts": restarts, "restart_epochs": parameters.restart_epochs if restarts else None}
+        )
+        stored = store.find(model_request(store, inputs["features"], fewer, *others).key)
+        if stored is not None:
+            return put_together([stored]).networks
+    return []
 
 
 def _each_member(

@@ -26,10 +26,10 @@ from storage.store import ArtifactStore, ArtifactWriter
 from tasks import fold
 from tasks.fold import FoldPlan, run_fold
 from tasks.learning import described_settings, learning_inputs
-from tasks.parameters import TrainParameters
 from tasks.placement import placed
 from tasks.preset import resolved
 from tasks.stage import build, stage
+from tasks.train_parameters import TrainParameters
 from tasks.tune_parameters import TuneParameters, configured
 from tasks.validation_parameters import ValidationParameters
 from tasks.window import run_in_window

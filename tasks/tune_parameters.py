@@ -11,7 +11,8 @@ from models.halving import ETA, Rung, halving_plan
 from models.registry import BASELINE_NAMES
 from models.search import STARTUP, Configuration, Search, parse_space
 from models.training_parameters import TrainingParameters
-from tasks.parameters import Parameters, TrainParameters
+from tasks.parameters import Parameters
+from tasks.train_parameters import TrainParameters
 from tasks.validation_parameters import ValidationParameters
 
 Metric = Literal["mae", "rmse", "accuracy", "f1", "auc"]

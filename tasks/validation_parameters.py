@@ -7,7 +7,8 @@ from typing import Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from models.folds import parse_holdout
-from tasks.parameters import Parameters, TrainParameters
+from tasks.parameters import Parameters
+from tasks.train_parameters import TrainParameters
 
 
 class ValidationParameters(Parameters):

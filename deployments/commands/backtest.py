@@ -15,7 +15,8 @@ from storage.artifact import ArtifactRef
 from storage.store import ArtifactStore
 from tasks.backtest import RESULT
 from tasks.backtest_parameters import HoldoutParameters, JudgeParameters
-from tasks.parameters import SourceParameters, TrainParameters
+from tasks.parameters import SourceParameters
+from tasks.train_parameters import TrainParameters
 
 _Texts = list[str] | None
 

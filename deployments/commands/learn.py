@@ -28,6 +28,11 @@ from tasks.examples import ENERGY
 from tasks.tables import predict_table
 from tasks.validation_parameters import ValidationParameters
 
+_Texts = list[str] | None
+SettingsOption = Annotated[
+    _Texts, typer.Option("--set", help="SETTING=VALUE of the trainer or of the network; several when repeated.")
+]
+
 _SHOWN = ("mae", "rmse", "r2", "accuracy", "f1", "auc")
 
 
@@ -56,26 +61,25 @@ def train_command(
         str, typer.Option(help="element_fraction, magpie, voronoi or magpie+voronoi.")
     ] = "element_fraction",
     attributes: Annotated[str | None, typer.Option(help="Structural attributes: artifact folder or key.")] = None,
-    settings: Annotated[
-        list[str] | None,
-        typer.Option("--set", help="SETTING=VALUE of the trainer or of the network; several when repeated."),
-    ] = None,
-    columns: Annotated[
-        list[str] | None, typer.Option("--map", help="COLUMN=NAME: the column of the file and ours.")
-    ] = None,
+    settings: SettingsOption = None,
+    columns: Annotated[_Texts, typer.Option("--map", help="COLUMN=NAME: the column of the file and ours.")] = None,
     database: Annotated[str, typer.Option(help="File: database that the rows came from.")] = "file",
     functional: Annotated[str | None, typer.Option(help="File: pbe, pbe+u, r2scan, experiment, ...")] = None,
     temperature: Annotated[float | None, typer.Option(help="File: temperature of measured values, K.")] = None,
     preset: Annotated[str, typer.Option(help="standard, small, or auto: small below 30,000 rows.")] = "auto",
     epochs: Annotated[int | None, typer.Option(help="Passes over the data; default: the preset's.")] = None,
     members: Annotated[int, typer.Option(help="Networks in the ensemble.")] = 1,
+    restarts: Annotated[
+        int,
+        typer.Option(help="Times that a network goes on, the rate rising once more; each end stays in the ensemble."),
+    ] = 0,
     seed: Annotated[int, typer.Option(help="Seed of weights and row order.")] = 0,
     threads: Annotated[int, typer.Option(help="CPU threads; part of the key.")] = 2,
     store: StoreOption = None,
     dask: ClusterOption = "local",
 ) -> None:
     """Train one network or an ensemble, on formation energies or on any other column."""
-    changes = {"representation": representation, "members": members, "seed": seed}
+    changes = {"representation": representation, "members": members, "restarts": restarts, "seed": seed}
     if init is not None:
         changes["transfer"] = {"frozen": frozen, "rate_decay": rate_decay}
     common = {"target": target, "preset": preset, "epochs": epochs, "threads": threads} | changes

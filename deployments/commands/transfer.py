@@ -14,7 +14,7 @@ from storage.root import store_root
 from storage.store import ArtifactStore
 from tasks.examples import ENERGY
 from tasks.inputs import as_model
-from tasks.learning import training_of
+from tasks.source_model import training_of
 from tasks.validation_parameters import ValidationParameters
 
 _Texts = list[str] | None

@@ -18,7 +18,7 @@ from models.registry import BASELINE_NAMES
 from storage.artifact import ArtifactRef
 from storage.store import ArtifactStore
 from tasks.examples import ENERGY
-from tasks.parameters import TrainParameters
+from tasks.train_parameters import TrainParameters
 from tasks.tune import SUMMARY
 from tasks.tune_parameters import TuneParameters
 

@@ -23,7 +23,8 @@ from storage.store import ArtifactStore
 from tasks.cross_validation import SUMMARY
 from tasks.examples import ENERGY, ExampleParameters
 from tasks.further_columns import is_ours
-from tasks.parameters import SourceParameters, TrainParameters
+from tasks.parameters import SourceParameters
+from tasks.train_parameters import TrainParameters
 from tasks.validation_parameters import EntryParameters, ValidationParameters
 
 _Texts = list[str] | None

@@ -12,8 +12,9 @@ from storage.store import ArtifactStore
 from tasks.cross_validation import FoldRun, summarise_folds
 from tasks.fold import plan_folds, run_fold
 from tasks.inputs import as_features
-from tasks.parameters import CleanParameters, SourceParameters, TrainParameters
+from tasks.parameters import CleanParameters, SourceParameters
 from tasks.stage import reference
+from tasks.train_parameters import TrainParameters
 from tasks.validation_parameters import ValidationParameters
 
 ENTRIES = {name: TrainParameters(network=name, threads=1) for name in ("linear", "ridge")}

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -19,14 +20,6 @@ from prefect.states import Scheduled
 from deployments.deploy import WORK_POOL, Deployed, deploy, prefect_file, worker_command
 from deployments.server import Server, ServerError
 from flows.parameters import CampaignParameters
-
-#: Small enough for a minute or two: one binary space, a few epochs, one network each.
-SMALL_CAMPAIGN = {
-    "name": "deployed",
-    "training": {"preset": "small", "epochs": 2},
-    "screening": {"spaces": [{"elements": ["Li", "Na", "Cl", "O"], "arities": [2], "max_atoms": 6}]},
-    "moduli": {"members": 1, "epochs": 2},
-}
 
 
 @pytest.fixture
@@ -139,9 +132,9 @@ def test_refusal_is_one_line(prefect_server: Server, tmp_path: Path) -> None:
 
 @pytest.mark.timeout(900)
 def test_worker_runs_a_campaign_started_through_the_api(
-    client: SyncPrefectClient, deployed: dict[str, Deployed], worker: Path, elsewhere: Path
+    client: SyncPrefectClient, deployed: dict[str, Deployed], worker: Path, elsewhere: Path, tiny: Any
 ) -> None:
-    parameters = SMALL_CAMPAIGN | {"store": str(elsewhere / "store")}
+    parameters = tiny.campaign() | {"store": str(elsewhere / "store")}
     run = client.create_flow_run_from_deployment(
         UUID(deployed["campaign/on-demand"].identifier), parameters={"parameters": parameters}, state=Scheduled()
     )

@@ -17,7 +17,8 @@ from storage.model_files import read_model
 from storage.store import ArtifactStore
 from tasks.inputs import as_features
 from tasks.learning import described_settings
-from tasks.parameters import CleanParameters, SourceParameters, TrainParameters
+from tasks.parameters import CleanParameters, SourceParameters
+from tasks.train_parameters import TrainParameters
 from tasks.tune_parameters import TuneParameters, configured
 
 BEST = {"learning_rate": 2.5e-05, "batch_size": 64, "depth": 3, "schedule": "step", "patience": None, "clip_norm": 1e6}
@@ -60,13 +61,13 @@ def test_a_search_over_the_workers(cli: Cli, scheduler: str, tiny: Any, tmp_path
     rows = as_features(str(root), str(tiny.energies_file), CleanParameters(calibration_fraction=0.3), source)
     place = ["--store", root, "--dask", scheduler]
     given = ["--data", rows.key, "--set", "widths=[8,1]", "--folds", "2", "--measured", "2"]
-    space = ["--space", "learning_rate=1e-3|3e-3|1e30", "--space", "batch_size=16..64:log"]
-    budgets = ["--trials", "6", "--batch", "3", "--eta", "2", "--min-epochs", "2", "--max-epochs", "4"]
+    space = ["--space", "learning_rate=1e-3|1e30", "--space", "batch_size=16..64:log"]
+    budgets = ["--trials", "4", "--batch", "2", "--eta", "2", "--min-epochs", "2", "--max-epochs", "4"]
     ended = cli("tune", *given, *space, *budgets, *place)
     assert ended.code == 0, ended
     said = json.loads(Path(ended.last).read_text())
     assert said["preset"] == "small"
-    assert said["rungs"] == [{"n_trials": 6, "epochs": 2}, {"n_trials": 3, "epochs": 4}]
+    assert said["rungs"] == [{"n_trials": 4, "epochs": 2}, {"n_trials": 2, "epochs": 4}]
     store = ArtifactStore(root)
     table = store.read_table(store.resolve(Path(ended.last).parents[1])).to_pandas()
     rates = table["configuration"].map(lambda text: json.loads(text)["learning_rate"])

@@ -15,7 +15,7 @@ from models.registry import BASELINE_NAMES
 from models.training_parameters import TrainingParameters
 from tasks.examples import ENERGY, ExampleParameters
 from tasks.learning import training_settings
-from tasks.parameters import TrainParameters
+from tasks.train_parameters import TrainParameters
 
 COMMON = {"epochs": None, "preset": "small", "threads": 1, "target": ENERGY}
 

@@ -109,13 +109,7 @@ def test_it_ends_with_candidates_ranking_and_report(campaigns: Campaigns) -> Non
     assert {name: len(tasks) for name, tasks in states.items()} == {"Completed": len(campaigns.contents)}
 
 
-def test_a_second_run_takes_everything_from_the_store(campaigns: Campaigns) -> None:
-    assert campaigns.run() == campaigns.first
-    assert campaigns.state() == campaigns.contents
-    assert list(campaigns.task_states()) == ["Cached"]
-
-
-def test_damaged_artifacts_are_noticed_and_built_again(campaigns: Campaigns) -> None:
+def test_a_second_run_builds_what_was_damaged_and_takes_the_rest_from_the_store(campaigns: Campaigns) -> None:
     """One cut short, one with a bit turned over, one whose manifest was edited: all come back as they were."""
     store = campaigns.store
 
@@ -139,7 +133,9 @@ def test_damaged_artifacts_are_noticed_and_built_again(campaigns: Campaigns) -> 
     assert campaigns.state() == campaigns.contents
     set_aside = {path.name.rsplit("-", 1)[0] for path in Path(store.root, ".damaged").iterdir()}
     assert set_aside == set(damage)
-    assert campaigns.task_states()["Completed"] == ["featurize-fractions", "merge-candidates", "predict-moduli"]
+    states = campaigns.task_states()
+    assert states.pop("Completed") == ["featurize-fractions", "merge-candidates", "predict-moduli"]
+    assert list(states) == ["Cached"]
 
 
 def flip(data: bytes) -> bytes:

@@ -15,10 +15,11 @@ from tasks.clean import clean_phases, clean_training
 from tasks.featurize import featurize_fractions, featurize_graphs
 from tasks.ingest import ingest
 from tasks.moduli import predict_moduli, train_moduli
-from tasks.parameters import CleanParameters, ModuliParameters, ScreenParameters, SourceParameters, TrainParameters
+from tasks.parameters import CleanParameters, ModuliParameters, ScreenParameters, SourceParameters
 from tasks.predict import predict_rows
 from tasks.references import audit_references
 from tasks.stage import reference
+from tasks.train_parameters import TrainParameters
 
 
 class Stages:

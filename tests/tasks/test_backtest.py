@@ -29,10 +29,11 @@ from tasks.featurize import featurize_fractions
 from tasks.ingest import ingest
 from tasks.loading import hull_of, load_hull, load_predictor
 from tasks.merge_sources import merge_sources
-from tasks.parameters import CleanParameters, SourceParameters, TrainParameters
+from tasks.parameters import CleanParameters, SourceParameters
 from tasks.references import audit_references
 from tasks.stage import reference
 from tasks.train import train_network
+from tasks.train_parameters import TrainParameters
 
 PAIRS = HoldoutParameters(by="pairs", share=0.2, seed=3)
 JUDGING = JudgeParameters(

@@ -24,9 +24,10 @@ from tasks.examples import ENERGY, ExampleParameters, Examples, choose_examples,
 from tasks.fold import plan_folds, run_fold
 from tasks.ingest import ingest
 from tasks.loading import load_predictor
-from tasks.parameters import SourceParameters, TrainParameters
+from tasks.parameters import SourceParameters
 from tasks.stage import reference
 from tasks.train import train_network
+from tasks.train_parameters import TrainParameters
 from tasks.validation_parameters import ValidationParameters
 
 BOTH = ("band_gap", "volume_per_atom")

@@ -14,7 +14,7 @@ from storage.artifact import ArtifactRef
 from tasks.cross_validation import SUMMARY, FoldRun, summarise_folds
 from tasks.examples import ExampleParameters, choose_examples, load_examples
 from tasks.fold import RESULT, FoldPlan, folds_of, plan_folds, run_fold
-from tasks.parameters import TrainParameters
+from tasks.train_parameters import TrainParameters
 from tasks.validation_parameters import EntryParameters, ValidationParameters
 
 TINY = TrainParameters(

@@ -17,8 +17,9 @@ from tasks.explain_parameters import ExplainParameters
 from tasks.explain_rows import labels_of, read_rows
 from tasks.further_columns import read_frame
 from tasks.ingest import file_request, ingest
-from tasks.parameters import SourceParameters, TrainParameters
+from tasks.parameters import SourceParameters
 from tasks.train import train_network
+from tasks.train_parameters import TrainParameters
 
 FILE = """formula,moment,is_magnetic,band_gap
 FeO,4.0,yes,1.0

@@ -22,7 +22,7 @@ from tasks.cross_validation import FoldRun
 from tasks.examples import ExampleParameters, choose_examples, load_examples
 from tasks.fold import folds_of, plan_folds, run_fold
 from tasks.judge_stability import RESULT, StabilitySetting, judge_stability
-from tasks.parameters import TrainParameters
+from tasks.train_parameters import TrainParameters
 from tasks.validation_parameters import ValidationParameters
 
 LINEAR = TrainParameters(network="linear", threads=1)

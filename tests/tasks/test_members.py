@@ -17,10 +17,10 @@ from tasks import members, placement
 from tasks.examples import ExampleParameters, choose_examples
 from tasks.inputs import as_rows
 from tasks.members import _are_tasks
-from tasks.parameters import TrainParameters
 from tasks.placement import places_for
 from tasks.stage import reference
 from tasks.train import model_request, train_network
+from tasks.train_parameters import TrainParameters
 
 SMALL = TrainParameters(
     preset="small", epochs=3, batch_size=32, threads=1, seed=5, architecture={"widths": [32, 16, 1]}
@@ -50,6 +50,8 @@ def test_places_for_trainings(threads: int, workers: list[dict[str, float]], pla
         ({}, [], True),  # a cluster that grows
         ({}, None, False),
         ({"members": 1}, [{"core": 2}, {"core": 1}], False),
+        ({"members": 1, "restarts": 2}, [{"core": 2}, {"core": 1}], False),  # one after the other by nature
+        ({"restarts": 2}, [{"GPU": 1}, {"GPU": 1}], True),
         ({"threads": 8}, [{"core": 2}], True),  # one after the other, and kept
         ({}, [{"GPU": 1}, {"GPU": 1}], False),  # one batched pass
         ({"network": "attention", "architecture": {}}, [{"GPU": 1}, {"GPU": 1}], True),
@@ -98,6 +100,7 @@ def test_an_ensemble_put_together_is_the_one_that_is_trained_in_one_task(stages:
     robust = {"loss": "robust_l1"}
     for rows, changes in (
         (stages.features, {}),
+        (stages.features, {"restarts": 1}),
         (examples, {"settings": robust}),
         (classes, {"settings": {"loss": "cross_entropy"}}),
     ):

@@ -15,10 +15,11 @@ from tasks.attributes import FeaturizeParameters, featurize_attributes
 from tasks.examples import ExampleParameters, choose_examples, load_examples
 from tasks.ingest import ingest
 from tasks.loading import load_ensemble
-from tasks.parameters import SourceParameters, TrainParameters
+from tasks.parameters import SourceParameters
 from tasks.stage import reference
 from tasks.tables import predict_table
 from tasks.train import train_network
+from tasks.train_parameters import TrainParameters
 
 BULK = "bulk_modulus_vrh"
 

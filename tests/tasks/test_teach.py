@@ -21,11 +21,11 @@ from tasks.examples import ExampleParameters, choose_examples, load_examples
 from tasks.featurize import featurize_fractions
 from tasks.loading import load_ensemble
 from tasks.members import _are_tasks
-from tasks.parameters import TrainParameters
 from tasks.stage import reference
 from tasks.teach import load_taught, teach
 from tasks.teach_parameters import TaughtParameters
 from tasks.train import train_network
+from tasks.train_parameters import TrainParameters
 
 PUPIL = TrainParameters(
     preset="small", epochs=12, batch_size=32, threads=1, seed=5, architecture={"widths": [32, 16, 1]}

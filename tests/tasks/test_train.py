@@ -22,13 +22,14 @@ from tasks.clean import clean_training
 from tasks.featurize import featurize_fractions
 from tasks.learning import described_settings
 from tasks.loading import load_predictor
-from tasks.parameters import CleanParameters, TrainParameters
+from tasks.parameters import CleanParameters
 from tasks.preset import FEW_ROWS_STEPS, n_training_rows, resolved
 from tasks.progress import Progress
 from tasks.stage import reference
 from tasks.teach import teach
 from tasks.teach_parameters import TaughtParameters
 from tasks.train import train_network, training_settings
+from tasks.train_parameters import TrainParameters
 
 
 class Killed(Exception):
@@ -70,7 +71,9 @@ def test_errors_are_listed_by_element(stages: Any) -> None:
     assert {row["element"] for row in errors} <= set(stages.tiny.CHARGE)
 
 
-@pytest.mark.parametrize("change", [{"epochs": 1}, {"batch_size": 64}, {"seed": 1}, {"members": 2}, {"threads": 1}])
+@pytest.mark.parametrize(
+    "change", [{"epochs": 1}, {"batch_size": 64}, {"seed": 1}, {"members": 2}, {"threads": 1}, {"restarts": 1}]
+)
 def test_every_parameter_is_part_of_the_key(stages: Any, change: dict[str, Any]) -> None:
     from tasks import train
 

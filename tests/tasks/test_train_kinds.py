@@ -19,11 +19,12 @@ from storage.store import ArtifactStore
 from tasks.examples import ENERGY, ExampleParameters, choose_examples, load_examples
 from tasks.fold import RESULT, plan_folds, run_fold
 from tasks.ingest import ingest
-from tasks.learning import load_source
 from tasks.loading import load_ensemble, load_predictor
-from tasks.parameters import SourceParameters, TrainParameters, TransferParameters
+from tasks.parameters import SourceParameters
 from tasks.predicted_columns import predicted_columns
+from tasks.source_model import load_source
 from tasks.train import train_network
+from tasks.train_parameters import TrainParameters, TransferParameters
 from tasks.validation_parameters import ValidationParameters
 
 SMALL: dict[str, dict[str, Any]] = {

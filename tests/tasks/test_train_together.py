@@ -19,9 +19,9 @@ from tasks import checkpoint, learning
 from tasks.checkpoint import Checkpoint, Interval
 from tasks.device import DEVICE
 from tasks.learning import trains_together
-from tasks.parameters import TrainParameters
 from tasks.progress import Progress
 from tasks.train import train_network
+from tasks.train_parameters import TrainParameters
 
 SMALL = TrainParameters(
     preset="small",

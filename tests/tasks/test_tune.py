@@ -16,8 +16,8 @@ from storage.artifact import ArtifactRef
 from tasks import fold
 from tasks.examples import ExampleParameters, choose_examples
 from tasks.fold import FoldPlan, folds_of, plan_folds
-from tasks.parameters import TrainParameters
 from tasks.stage import reference
+from tasks.train_parameters import TrainParameters
 from tasks.tune import DIVERGENCE, SUMMARY, TrialRun, Work, run_trial, search_trials, summarise_trials
 from tasks.tune_parameters import TuneParameters, configured
 from tasks.validation_parameters import ValidationParameters

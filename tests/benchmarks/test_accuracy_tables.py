@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
 
-from benchmarks.accuracy_tables import comparison, minutes
+from benchmarks.accuracy_tables import comparison, members, minutes, minutes_side_by_side
 from storage.artifact import ArtifactRef
 from storage.store import ArtifactStore
 from tasks.cross_validation import FoldRun, summarise_folds
@@ -14,6 +15,7 @@ from tasks.fold import plan_folds, run_fold
 from tasks.inputs import as_features
 from tasks.parameters import CleanParameters, SourceParameters
 from tasks.stage import reference
+from tasks.train import train_network
 from tasks.train_parameters import TrainParameters
 from tasks.validation_parameters import ValidationParameters
 
@@ -60,3 +62,19 @@ def test_one_size_has_differences_and_several_have_crossings(rows: ArtifactRef) 
     assert [row[:2] for row in several[2:6]] == [["linear", "20"], ["linear", "40"], ["ridge", "20"], ["ridge", "40"]]
     assert several[6] == ["learning curve", "and", "cross at rows"]
     assert several[8][:2] == ["linear", "ridge"]
+
+
+def test_networks_of_an_ensemble_seed_by_seed(rows: ArtifactRef) -> None:
+    store = ArtifactStore.from_ref(rows)
+    once = TrainParameters(preset="small", epochs=2, threads=1, architecture={"widths": [8, 1]})
+    going_on = once.model_copy(update={"members": 2, "restarts": 1})
+    one, four = (reference(train_network.fn(store.root, rows, training)) for training in (once, going_on))
+    errors = [each["validation"]["mae"] for each in json.loads(store.read_bytes(four, "members.json"))]
+    assert len(set(errors)) == 4
+    said = members(four, 2).partition(": ")[2].rstrip(".\n")
+    assert [part.split(", ") for part in said.split("; ")] == [
+        [f"{error:.4f}" for error in errors[:2]],
+        [f"{error:.4f}" for error in errors[2:]],
+    ]
+    took = {ref: store.run_record(ref)["seconds"] for ref in (one, four)}
+    assert minutes_side_by_side([[one], [one, four]], one) == pytest.approx((2 * took[one] + took[four]) / 60)

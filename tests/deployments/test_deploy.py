@@ -134,7 +134,9 @@ def test_refusal_is_one_line(prefect_server: Server, tmp_path: Path) -> None:
 def test_worker_runs_a_campaign_started_through_the_api(
     client: SyncPrefectClient, deployed: dict[str, Deployed], worker: Path, elsewhere: Path, tiny: Any
 ) -> None:
-    parameters = tiny.campaign() | {"store": str(elsewhere / "store")}
+    one_worker = elsewhere / "one-worker.yaml"
+    one_worker.write_text(yaml.safe_dump(tiny.cluster() | {"options": {"cores": 1, "dashboard_address": None}}))
+    parameters = tiny.campaign() | {"store": str(elsewhere / "store"), "cluster": str(one_worker)}
     run = client.create_flow_run_from_deployment(
         UUID(deployed["campaign/on-demand"].identifier), parameters={"parameters": parameters}, state=Scheduled()
     )

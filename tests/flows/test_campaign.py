@@ -44,9 +44,9 @@ REPEATED = 2
 class Campaigns:
     """Campaigns in one store, and what Prefect says of their task runs."""
 
-    def __init__(self, root: Path, tiny: Any) -> None:
+    def __init__(self, root: Path, tiny: Any, scheduler: str) -> None:
         self.store = ArtifactStore(root)
-        self.parameters = CampaignParameters(**tiny.campaign() | {"store": str(root)})
+        self.parameters = CampaignParameters(**tiny.campaign() | {"store": str(root), "cluster": scheduler})
         self.first = self.run()
         self.contents = self.state()
 
@@ -85,8 +85,8 @@ class Campaigns:
 
 
 @pytest.fixture(scope="module")
-def campaigns(prefect_server: object, tiny: Any, tmp_path_factory: pytest.TempPathFactory) -> Campaigns:
-    return Campaigns(tmp_path_factory.mktemp("campaign") / "store", tiny)
+def campaigns(scheduler: str, tiny: Any, tmp_path_factory: pytest.TempPathFactory) -> Campaigns:
+    return Campaigns(tmp_path_factory.mktemp("campaign") / "store", tiny, scheduler)
 
 
 @pytest.mark.timeout(600)
@@ -145,6 +145,10 @@ def flip(data: bytes) -> bytes:
 
 
 @pytest.mark.timeout(600)
-def test_killed_in_the_middle(campaigns: Campaigns, tiny: Any, tmp_path: Path) -> None:
-    """With server and workers, while the network trains or the space is screened."""
-    check_killed(tiny, tmp_path / "store", 8, 1, campaigns.contents)
+def test_killed_in_the_middle(campaigns: Campaigns, scheduler: str, tiny: Any, tmp_path: Path) -> None:
+    """With server and workers, while the network trains or the space is screened; another cluster goes on."""
+
+    def run_again(tiny: Any, root: Path) -> dict[str, str]:
+        return Campaigns(root, tiny, scheduler).contents
+
+    check_killed(tiny, tmp_path / "store", 8, 1, campaigns.contents, run_again)

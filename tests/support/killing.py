@@ -97,8 +97,16 @@ def after_commits(root: Path, n: int, seed: int) -> Callable[[], bool]:
     return is_time
 
 
-def check_killed(tiny: Any, root: Path, n: int, seed: int, undisturbed: dict[str, str]) -> None:
+def check_killed(
+    tiny: Any,
+    root: Path,
+    n: int,
+    seed: int,
+    undisturbed: dict[str, str],
+    run_again: Callable[[Any, Path], dict[str, str]] = finish,
+) -> None:
+    """Kill a campaign after `n` artifacts, and run it again: it ends as if nothing had happened."""
     kill_when(tiny, root, after_commits(root, n, seed))
     left = committed(root)
     assert n <= left < len(undisturbed), "the run was over before it was killed"
-    assert finish(tiny, root) == undisturbed
+    assert run_again(tiny, root) == undisturbed

@@ -1,8 +1,7 @@
 # Each target sets up its own virtual environment when it is missing or stale.
 #   make demo    the whole campaign on the embedded starter set
-#   make test    lint, types, architecture, tests
-#   make soak    coverage, and the long proofs
-#   make bench   the measurements        make clean   remove what these leave
+#   make test    lint, types, architecture, tests, coverage
+#   make soak    the long proofs        make bench   the measurements        make clean   remove what these leave
 
 PYTHON ?= python3
 VENV := .venv
@@ -14,13 +13,13 @@ FRESH := $(if $(filter-out $(HOME_OF_VENV),$(shell cat $(VENV)/.made-for 2>/dev/
 # files in their order: the longest are not the smallest, which xdist would leave for the end
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo test lint format coverage soak bench starter-set clean constraints force
+.PHONY: demo test lint format soak bench starter-set clean constraints force
 
 demo: $(VENV)/.core
 	@$(BIN)/elemscreen demo
 
 test: lint
-	@$(PYTEST) -m "not soak"
+	@$(PYTEST) -m "not soak" --cov --cov-report=term
 
 lint: $(VENV)/.dev
 	@$(BIN)/ruff check --quiet .
@@ -32,11 +31,7 @@ format: $(VENV)/.dev
 	@$(BIN)/ruff check --quiet --fix .
 	@$(BIN)/ruff format --quiet .
 
-# of the rooms with a bound, by their own tests; following every line doubles what those take
-coverage: $(VENV)/.dev
-	@$(PYTEST) -m "not soak" --cov --cov-report=term tests/models tests/storage
-
-soak: coverage
+soak: $(VENV)/.dev
 	@mkdir -p build && rm -f build/reliability.jsonl
 	@ELEMSCREEN_RELIABILITY=$(CURDIR)/build/reliability.jsonl $(BIN)/python -m pytest -m soak --timeout=0; \
 		status=$$?; $(BIN)/python -m benchmarks.reliability build/reliability.jsonl; exit $$status

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.screen_page import table, with_section
+from models.significance import mean_interval
 from storage.artifact import ArtifactRef
 from storage.model_files import read_model
 from storage.store import ArtifactStore
@@ -70,12 +71,24 @@ def learnt(refs: Mapping[str, ArtifactRef]) -> str:
     return f"On the rows that they learnt from: {', '.join(listed)}.\n"
 
 
-def members(ref: ArtifactRef, per_seed: int) -> str:
+def members(ref: ArtifactRef) -> str:
+    """Return what the members of an ensemble reach alone."""
+    errors = _each_alone(ref)
+    mean, low, high = mean_interval(errors)
+    listed = ", ".join(_four(error) for error in errors)
+    return f"One network: {_four(mean)} ({_four(low)} to {_four(high)}) over {len(errors)} seeds: {listed}.\n"
+
+
+def restarts(ref: ArtifactRef, per_seed: int) -> str:
     """Return what the networks of an ensemble reach alone, those of a seed in the order of its restarts."""
-    each = json.loads(ArtifactStore.from_ref(ref).read_bytes(ref, "members.json"))
-    errors = [_four(one["validation"]["mae"]) for one in each]
+    errors = [_four(error) for error in _each_alone(ref)]
     seeds = [", ".join(errors[start : start + per_seed]) for start in range(0, len(errors), per_seed)]
     return f"Each network alone, seed by seed, at its end and after each restart: {'; '.join(seeds)}.\n"
+
+
+def _each_alone(ref: ArtifactRef) -> list[float]:
+    each = json.loads(ArtifactStore.from_ref(ref).read_bytes(ref, "members.json"))
+    return [one["validation"]["mae"] for one in each]
 
 
 def minutes_side_by_side(seeds: Sequence[Sequence[ArtifactRef]], together: ArtifactRef) -> float:

@@ -9,7 +9,7 @@ import typer
 from rich.table import Table
 
 from deployments.commands.ingest import parse_map
-from deployments.commands.run import ClusterOption, StoreOption, console, payload_path, run_flow
+from deployments.commands.run import ClusterOption, ColumnsOption, StoreOption, console, payload_path, run_flow
 from flows.backtest import BacktestFlowParameters, backtest
 from storage.artifact import ArtifactRef
 from storage.store import ArtifactStore
@@ -25,7 +25,7 @@ def backtest_command(
     source: Annotated[str, typer.Option(help="Energies: starter, file:PATH, artifact folder or key.")] = "starter",
     by: Annotated[_Texts, typer.Option(help="pairs, or release; both when given twice. Default: pairs.")] = None,
     known: Annotated[str | None, typer.Option(help="File with known formulas, energies not needed.")] = None,
-    columns: Annotated[_Texts, typer.Option("--map", help="COLUMN=NAME: the column of the file and ours.")] = None,
+    columns: ColumnsOption = None,
     database: Annotated[str, typer.Option(help="File: database that the rows came from.")] = "file",
     release: Annotated[str, typer.Option(help="File: its release; part of the energy scheme.")] = "unstated",
     functional: Annotated[str | None, typer.Option(help="File: pbe, pbe+u, r2scan, ...")] = None,

@@ -8,6 +8,7 @@ import typer
 
 from deployments.commands.run import (
     ClusterOption,
+    ColumnsOption,
     MixedOption,
     OutOption,
     StoreOption,
@@ -28,9 +29,9 @@ from tasks.examples import ENERGY
 from tasks.tables import predict_table
 from tasks.validation_parameters import ValidationParameters
 
-_Texts = list[str] | None
 SettingsOption = Annotated[
-    _Texts, typer.Option("--set", help="SETTING=VALUE of the trainer or of the network; several when repeated.")
+    list[str] | None,
+    typer.Option("--set", help="SETTING=VALUE of the trainer or of the network; several when repeated."),
 ]
 
 _SHOWN = ("mae", "rmse", "r2", "accuracy", "f1", "auc")
@@ -62,7 +63,7 @@ def train_command(
     ] = "element_fraction",
     attributes: Annotated[str | None, typer.Option(help="Structural attributes: artifact folder or key.")] = None,
     settings: SettingsOption = None,
-    columns: Annotated[_Texts, typer.Option("--map", help="COLUMN=NAME: the column of the file and ours.")] = None,
+    columns: ColumnsOption = None,
     database: Annotated[str, typer.Option(help="File: database that the rows came from.")] = "file",
     functional: Annotated[str | None, typer.Option(help="File: pbe, pbe+u, r2scan, experiment, ...")] = None,
     temperature: Annotated[float | None, typer.Option(help="File: temperature of measured values, K.")] = None,

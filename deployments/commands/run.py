@@ -37,6 +37,7 @@ StoreOption = Annotated[
 ClusterOption = Annotated[
     str, typer.Option("--dask", help="Dask profile (name or YAML file), or tcp://HOST:PORT of a scheduler.")
 ]
+ColumnsOption = Annotated[list[str] | None, typer.Option("--map", help="COLUMN=NAME: the column of the file and ours.")]
 OutOption = Annotated[
     Path | None, typer.Option("--out", help="Parquet, CSV or JSON file to write; default: only the artifact.")
 ]

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from deployments.commands.run import ClusterOption, StoreOption, run_flow
+from deployments.commands.run import ClusterOption, ColumnsOption, StoreOption, run_flow
 from deployments.commands.validate import read_entries, rows_given, say_comparison
 from flows.transfer import TransferFlowParameters, transfer
 from storage.model_files import read_model
@@ -39,7 +39,7 @@ def transfer_command(
         _Texts,
         typer.Option("--set-source", help="SETTING=VALUE of that other training, which is else as the source's was."),
     ] = None,
-    columns: Annotated[_Texts, typer.Option("--map", help="COLUMN=NAME: the column of the file and ours.")] = None,
+    columns: ColumnsOption = None,
     database: Annotated[str, typer.Option(help="File: database that the rows came from.")] = "file",
     functional: Annotated[str | None, typer.Option(help="File: pbe, pbe+u, r2scan, experiment, ...")] = None,
     temperature: Annotated[float | None, typer.Option(help="File: temperature of measured values, K.")] = None,

@@ -11,7 +11,7 @@ import typer
 import yaml
 from rich.table import Table
 
-from deployments.commands.run import ClusterOption, StoreOption, console, payload_path, run_flow
+from deployments.commands.run import ClusterOption, ColumnsOption, StoreOption, console, payload_path, run_flow
 from deployments.commands.validate import read_entries, rows_given
 from flows.tune import TuneFlowParameters, tune
 from models.registry import BASELINE_NAMES
@@ -63,7 +63,7 @@ def tune_command(
     target: Annotated[str, typer.Option("--target", help="Column to learn.")] = ENERGY,
     above: Annotated[float | None, typer.Option(help="Two classes: whether the target is larger than this.")] = None,
     plain: Annotated[bool, typer.Option("--plain", help="Energies as they are, without ElemNet's rules.")] = False,
-    columns: Annotated[_Texts, typer.Option("--map", help="COLUMN=NAME: the column of the file and ours.")] = None,
+    columns: ColumnsOption = None,
     database: Annotated[str, typer.Option(help="File: database that the rows came from.")] = "file",
     functional: Annotated[str | None, typer.Option(help="File: pbe, pbe+u, r2scan, experiment, ...")] = None,
     temperature: Annotated[float | None, typer.Option(help="File: temperature of measured values, K.")] = None,

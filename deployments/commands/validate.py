@@ -13,7 +13,15 @@ import yaml
 from rich.table import Table
 
 from deployments.commands.ingest import parse_map
-from deployments.commands.run import ClusterOption, StoreOption, console, payload_path, print_table, run_flow
+from deployments.commands.run import (
+    ClusterOption,
+    ColumnsOption,
+    StoreOption,
+    console,
+    payload_path,
+    print_table,
+    run_flow,
+)
 from flows.cross_validate import CrossValidateParameters, cross_validate
 from models.errors import InputError
 from models.registry import BASELINE_NAMES
@@ -55,7 +63,7 @@ def validate_command(
     above: Annotated[float | None, typer.Option(help="Two classes: whether the target is larger than this.")] = None,
     plain: Annotated[bool, typer.Option("--plain", help="Energies as they are, without ElemNet's rules.")] = False,
     init: Annotated[str | None, typer.Option(help="A model that every network starts from.")] = None,
-    columns: Annotated[_Texts, typer.Option("--map", help="COLUMN=NAME: the column of the file and ours.")] = None,
+    columns: ColumnsOption = None,
     database: Annotated[str, typer.Option(help="File: database that the rows came from.")] = "file",
     functional: Annotated[str | None, typer.Option(help="File: pbe, pbe+u, r2scan, experiment, ...")] = None,
     temperature: Annotated[float | None, typer.Option(help="File: temperature of measured values, K.")] = None,

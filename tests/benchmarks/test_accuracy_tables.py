@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.accuracy_tables import comparison, members, minutes, minutes_side_by_side
+from benchmarks.accuracy_tables import comparison, minutes, minutes_side_by_side, restarts
 from storage.artifact import ArtifactRef
 from storage.store import ArtifactStore
 from tasks.cross_validation import FoldRun, summarise_folds
@@ -71,7 +71,7 @@ def test_networks_of_an_ensemble_seed_by_seed(rows: ArtifactRef) -> None:
     one, four = (reference(train_network.fn(store.root, rows, training)) for training in (once, going_on))
     errors = [each["validation"]["mae"] for each in json.loads(store.read_bytes(four, "members.json"))]
     assert len(set(errors)) == 4
-    said = members(four, 2).partition(": ")[2].rstrip(".\n")
+    said = restarts(four, 2).partition(": ")[2].rstrip(".\n")
     assert [part.split(", ") for part in said.split("; ")] == [
         [f"{error:.4f}" for error in errors[:2]],
         [f"{error:.4f}" for error in errors[2:]],

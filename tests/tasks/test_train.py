@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,6 @@ import pandas as pd
 import pytest
 
 from models.errors import InputError
-from models.training import EpochReport, OnEpoch
 from models.training_state import TrainingState
 from storage.model_files import read_model
 from tasks.calibrate import calibrate
@@ -24,16 +22,12 @@ from tasks.learning import described_settings
 from tasks.loading import load_predictor
 from tasks.parameters import CleanParameters
 from tasks.preset import FEW_ROWS_STEPS, n_training_rows, resolved
-from tasks.progress import Progress
 from tasks.stage import reference
 from tasks.teach import teach
 from tasks.teach_parameters import TaughtParameters
 from tasks.train import train_network, training_settings
 from tasks.train_parameters import TrainParameters
-
-
-class Killed(Exception):
-    """Stands for a process that ends in the middle of training."""
+from training_watch import Killed, watch_training
 
 
 def test_the_card_says_what_was_learned_from_what(stages: Any) -> None:
@@ -139,27 +133,12 @@ def test_a_killed_training_goes_on_and_ends_with_the_same_weights(
     """Two members, killed after the first epoch of the second one, in a store of its own."""
     parameters = TrainParameters(preset="small", epochs=2, members=2, threads=1)
     whole = stages.run(train_network, stages.features, parameters)
-    epochs: list[tuple[str, int]] = []
-
-    def watch(die_at: tuple[str, int] | None) -> Callable[[Checkpoint, Progress, str], OnEpoch]:
-        def make(self: Checkpoint, progress: Progress, unit: str) -> OnEpoch:
-            def on_epoch(report: EpochReport, capture: Callable[[], TrainingState]) -> None:
-                epochs.append((self.path.stem, report.epoch))
-                self.save(capture())
-                if epochs[-1] == die_at:
-                    raise Killed
-
-            return on_epoch
-
-        return make
-
     root = str(tmp_path / "store")
-    monkeypatch.setattr(Checkpoint, "watch", watch(("member-001", 1)))
+    epochs = watch_training(monkeypatch, ("member-001", 1))
     with pytest.raises(Killed):
         train_network.fn(root, stages.features, parameters)
     assert epochs == [("member-000", 1), ("member-000", 2), ("member-001", 1)]
-    epochs.clear()
-    monkeypatch.setattr(Checkpoint, "watch", watch(None))
+    epochs = watch_training(monkeypatch)
     resumed = train_network.fn(root, stages.features, parameters)
     assert epochs == [("member-001", 2)]  # nothing was trained twice
     assert (resumed.key, resumed.digest) == (whole.key, whole.digest)

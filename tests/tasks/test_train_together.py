@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from models.training import EpochReport, OnEpoch
+from models.training import EpochReport
 from models.training_parameters import TrainingParameters
 from models.training_state import TrainingState
 from models.training_together import train_together
@@ -22,6 +21,7 @@ from tasks.learning import trains_together
 from tasks.progress import Progress
 from tasks.train import train_network
 from tasks.train_parameters import TrainParameters
+from training_watch import Killed, watch_training
 
 SMALL = TrainParameters(
     preset="small",
@@ -33,10 +33,6 @@ SMALL = TrainParameters(
 )
 ENSEMBLE = SMALL.model_copy(update={"members": 3})
 ELEMNET = {"name": "elemnet", "parameters": {"n_features": 86}}
-
-
-class Killed(Exception):
-    """Stands for a process that ends in the middle of training."""
 
 
 @pytest.fixture
@@ -97,35 +93,17 @@ def test_a_training_from_another_model_goes_member_by_member(
     assert in_one_pass == []
 
 
-def _saving(epochs: list[tuple[str, int]], die_at: tuple[str, int] | None) -> Callable[..., OnEpoch]:
-    """Stands for `Checkpoint.watch`: saves every epoch, and ends the process after one."""
-
-    def watch(self: Checkpoint, progress: Progress, unit: str) -> OnEpoch:
-        def on_epoch(report: EpochReport, capture: Callable[[], TrainingState]) -> None:
-            epochs.append((self.path.stem, report.epoch))
-            self.save(capture())
-            if epochs[-1] == die_at:
-                raise Killed
-
-        return on_epoch
-
-    return watch
-
-
 @pytest.mark.parametrize("die_at", [("member-002", 1), ("member-000", 2)])
 def test_a_killed_training_goes_on(
     stages: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_one_pass: list[Any], die_at: tuple[str, int]
 ) -> None:
     """Killed after all members were saved, it ends with the same bytes; else those that lack an epoch catch up."""
     whole = train_network.fn(str(tmp_path / "whole"), stages.features, ENSEMBLE)
-    epochs: list[tuple[str, int]] = []
-    monkeypatch.setattr(Checkpoint, "watch", _saving(epochs, die_at))
+    done = watch_training(monkeypatch, die_at)
     root = str(tmp_path / "killed")
     with pytest.raises(Killed):
         train_network.fn(root, stages.features, ENSEMBLE)
-    done = list(epochs)
-    epochs.clear()
-    monkeypatch.setattr(Checkpoint, "watch", _saving(epochs, None))
+    epochs = watch_training(monkeypatch)
     resumed = train_network.fn(root, stages.features, ENSEMBLE)
     every = [(f"member-{member:03d}", epoch) for epoch in (1, 2, 3) for member in range(3)]
     assert done + epochs == every if die_at[1] == 1 else sorted(done + epochs) == sorted(every)

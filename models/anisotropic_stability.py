@@ -8,9 +8,6 @@ p = -(sigma_11 + sigma_22)/2 and the normal deviatoric stress tau = sigma_22 + p
 
 which is the isotropic closed form (`models.electrodeposition`) where both tensors are isotropic.
 
-Which way the wave runs in either crystal is not known: a film of metal grows at any twist against the electrolyte, and
-a surface is rough in all directions. The worst of all pairs of directions is what a claim of stability has to stand.
-
 Source: Ahmad & Viswanathan, Phys. Rev. Materials 1, 055403 (2017).
 """
 
@@ -57,29 +54,6 @@ class InterfaceStability:
     chi: FloatArray
 
 
-@dataclass(frozen=True)
-class WorstDirection:
-    """The least stable pair of directions of one interface.
-
-    Attributes
-    ----------
-    chi : float
-        Largest chi over all pairs, kJ/mol/nm.
-    electrolyte_wave, electrode_wave : ndarray, shape (3,)
-        Directions of that wave in the frames of the tensors, of length one.
-    by_direction : ndarray, shape (m,)
-        Largest chi for each of the m directions of the wave in the electrolyte, kJ/mol/nm.
-    best : float
-        Smallest chi over all pairs, kJ/mol/nm.
-    """
-
-    chi: float
-    electrolyte_wave: FloatArray
-    electrode_wave: FloatArray
-    by_direction: FloatArray
-    best: float
-
-
 def interface_stability(
     electrode: SurfaceResponse,
     electrolyte: SurfaceResponse,
@@ -105,49 +79,35 @@ def interface_stability(
     InterfaceStability
         n interfaces.
     """
-    v, gamma = np.asarray(volume_ratio, dtype=np.float64), np.asarray(surface_energy, dtype=np.float64)
+    surface, of_tau, of_pressure = interface_factors(volume_ratio, surface_energy, constants)
     along = _relaxed(electrode.traction, electrolyte.traction)
     (p_e, tau_e), (p_s, tau_s) = (_pressure_and_tau(body, along) for body in (electrode, electrolyte))
-    wave, volume, z = constants.wavenumber, constants.molar_volume, constants.charge
-    common = wave * volume * PASCAL_PER_GPA / (2 * z) * KJ_PER_MOL_NM
-    surface = -gamma * wave**2 * volume * (1 + v) / (2 * z) * KJ_PER_MOL_NM
-    deviatoric, hydrostatic = common * (1 + v) * (tau_e - tau_s), common * (1 - v) * (p_e + p_s)
+    deviatoric, hydrostatic = of_tau * (tau_e - tau_s), of_pressure * (p_e + p_s)
     surface = np.broadcast_to(surface, deviatoric.shape)
     return InterfaceStability(surface, deviatoric, hydrostatic, surface + deviatoric + hydrostatic)
 
 
-def worst_direction(
-    electrode: tuple[FloatArray, SurfaceResponse],
-    electrolyte: tuple[FloatArray, SurfaceResponse],
-    volume_ratio: float,
-    surface_energy: float,
-    constants: StabilityConstants = CRYSTAL_CONSTANTS,
-) -> WorstDirection:
-    """Look for the least stable pair of directions.
+def interface_factors(
+    volume_ratio: ArrayLike, surface_energy: ArrayLike, constants: StabilityConstants = CRYSTAL_CONSTANTS
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Return the surface term, and what the differences of tau and the sums of p are multiplied by.
 
     Parameters
     ----------
-    electrode, electrolyte : tuple of ndarray and SurfaceResponse
-        Directions (m, 3) of the wave in each crystal and what `surface_response` says of them.
-    volume_ratio, surface_energy
-        v and gamma [J/m^2] of the interface.
-    constants : StabilityConstants
+    volume_ratio, surface_energy, constants
         As `interface_stability`.
 
     Returns
     -------
-    WorstDirection
-        NaN where a tensor is not positive definite.
+    tuple of ndarray
+        Surface term [kJ/mol/nm]; factors of tau_e - tau_s and of p_e + p_s [kJ/mol/nm per GPa], where stresses are
+        per wavenumber and amplitude.
     """
-    (waves_e, below), (waves_s, above) = electrode, electrolyte
-    n_e, n_s = len(waves_e), len(waves_s)
-    every_e = SurfaceResponse(np.tile(below.traction, (n_s, 1, 1)), np.tile(below.in_plane, (n_s, 1)))
-    every_s = SurfaceResponse(np.repeat(above.traction, n_e, axis=0), np.repeat(above.in_plane, n_e, axis=0))
-    chi = interface_stability(every_e, every_s, volume_ratio, surface_energy, constants).chi.reshape(n_s, n_e)
-    row, column = np.unravel_index(int(np.argmax(chi)), chi.shape)
-    return WorstDirection(
-        float(chi[row, column]), waves_s[row], waves_e[column], np.asarray(chi.max(axis=1)), float(chi.min())
-    )
+    v, gamma = np.asarray(volume_ratio, dtype=np.float64), np.asarray(surface_energy, dtype=np.float64)
+    wave, volume, z = constants.wavenumber, constants.molar_volume, constants.charge
+    common = wave * volume * PASCAL_PER_GPA / (2 * z) * KJ_PER_MOL_NM
+    surface = -gamma * wave**2 * volume * (1 + v) / (2 * z) * KJ_PER_MOL_NM
+    return np.asarray(surface), np.asarray(common * (1 + v)), np.asarray(common * (1 - v))
 
 
 def directions_in_plane(normal: ArrayLike, n: int = 36) -> FloatArray:

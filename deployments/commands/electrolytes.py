@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated
 
+import pyarrow as pa
 import typer
 
 from deployments.commands.run import ClusterOption, OutOption, StoreOption, console, payload_path, run_flow, write_rows
 from flows.parameters import RankFlowParameters
 from flows.rank import rank
-from models.errors import InputError
+from models.crystal_stability import InterfaceParameters
 from storage.root import store_root
 from storage.store import ArtifactStore
 from storage.tables import write_any
@@ -20,14 +21,47 @@ from tasks.tables import stability_table
 def stability_command(
     table: Annotated[str, typer.Option("--in", help="Table with moduli and a structure or `volume_ratio`.")],
     out: OutOption = None,
-    anisotropic: Annotated[bool, typer.Option("--anisotropic", help="From the full elastic tensor.")] = False,
+    anisotropic: Annotated[
+        bool, typer.Option("--anisotropic", help="From full elastic tensors: every facet of lithium on every plane.")
+    ] = False,
+    max_index: Annotated[int, typer.Option(help="With --anisotropic: largest Miller index of the planes.")] = 1,
+    stiffness_error: Annotated[
+        float, typer.Option(help="With --anisotropic: standard deviation of log10 of the stiffness.")
+    ] = 0.06,
     store: StoreOption = None,
 ) -> None:
     r"""Add `chi` \[kJ/mol/nm], `lambda_crit_nm` and P(chi < 0) to a table of moduli."""
-    if anisotropic:
-        raise InputError("the anisotropic (Stroh) solver is not part of this release; leave --anisotropic out")
     root = store_root(store)
-    write_rows(root, stability_table(root, table), out)
+    if not anisotropic:
+        write_rows(root, stability_table(root, table), out)
+        return
+    from deployments.display import flow_display
+    from tasks.interface_table import interface_table
+
+    parameters = InterfaceParameters(max_index=max_index, log10_stiffness_std=stiffness_error)
+    with flow_display(console):
+        judged = interface_table(root, table, parameters)
+    _say_interfaces(judged.table)
+    write_rows(root, judged, out)
+
+
+def _say_interfaces(judged: pa.Table) -> None:
+    """Print which crystals have stable interfaces, those with the most first."""
+    frame = judged.select(["material_id", "formula", "facet", "plane", "chi", "stable"]).to_pandas()
+    good = frame[frame["chi"].notna()]
+    named = good["formula"].fillna(good["material_id"]).fillna("a crystal without a name")
+    by_crystal = good.assign(name=named).groupby([good["material_id"].fillna(""), "name"], sort=False)
+    stable = {key: part[part["stable"].astype(bool)] for key, part in by_crystal}
+    found = sorted((item for item in stable.items() if len(item[1])), key=lambda item: -len(item[1]))
+    console.print(
+        f"{len(found):,} of {len(stable):,} crystals have an interface that is stable in all directions",
+        highlight=False,
+    )
+    for (identifier, name), part in found:
+        pairs = ", ".join(f"Li {row.facet} on {row.plane}" for row in part.sort_values("chi").head(3).itertuples())
+        more = f" and {len(part) - 3} more" if len(part) > 3 else ""
+        line = f"{name} {identifier}: {pairs}{more}; chi down to {part['chi'].min():.3f} kJ/mol/nm"
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 def rank_command(

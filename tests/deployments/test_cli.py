@@ -236,6 +236,26 @@ def test_stability(cli: Cli, house: House, tiny: Any, tmp_path: Path) -> None:
     assert np.isfinite(pd.read_parquet(tmp_path / "out.parquet")["volume_ratio"]).all()
 
 
+def test_stability_of_interfaces(cli: Cli, tmp_path: Path) -> None:
+    """A soft isotropic salt, which every plane and direction of is stable, and one without a volume."""
+    path, out = tmp_path / "in.jsonl", tmp_path / "out.parquet"
+    soft = [
+        [2.0 if i == j < 3 else 0.7 if i == j else 0.6 if max(i, j) < 3 else 0.0 for j in range(6)] for i in range(6)
+    ]
+    common = {"elastic_tensor": json.dumps(soft), "lattice": "[[4, 0, 0], [0, 4, 0], [0, 0, 4]]"}
+    rows = [{"formula": "Li2S", "volume_ratio": 0.1} | common, {"formula": "Li2O", "volume_ratio": None} | common]
+    path.write_text("\n".join(json.dumps(row) for row in rows))
+    ended = cli("stability", "--in", path, "--anisotropic", "--out", out, "--store", tmp_path / "store")
+    assert ended.code == 0, ended
+    assert "1 of 1 crystals have an interface that is stable in all directions" in ended.out
+    assert re.search(r"^Li2S : Li \(.*\) on \(.*\), .* and 49 more; chi down to -\d", ended.out, re.MULTILINE)
+    assert "1 of 53 rows cannot be used" in ended.out
+    table = pd.read_parquet(out)
+    assert table["stable"].iloc[:52].all()
+    assert table["reason"].iloc[52] == "volume ratio is missing"
+    assert_one_line(cli("stability", "--in", tmp_path / "none.csv", "--anisotropic"), "none.csv")
+
+
 def test_explain(cli: Cli, house: House) -> None:
     place = ["--store", house.root, "--dask", house.dask]
     given = ["--model", house.key("model", "tasks.train"), "--phases", house.key("phases"), "--no-untrained"]
@@ -483,7 +503,7 @@ def test_options_of_no_use(cli: Cli, house: House, tmp_path: Path) -> None:
     assert_one_line(cli("predict", "--in", "x"), "--model", "elemscreen predict --help")
     assert_one_line(cli("train", "--data", "x", "--epochs", "few"), "--epochs", "elemscreen train --help")
     assert_one_line(cli("forecast"), "forecast", "elemscreen --help")
-    assert_one_line(cli("stability", "--in", "x", "--anisotropic", *place), "--anisotropic")
+    assert_one_line(cli("stability", "--in", "x", "--anisotropic", "--max-index", "9", *place), "max_index")
     ended = cli("ingest", "--source", f"file:{tmp_path / 'absent.csv'}", "--dask", house.dask, *place)
     assert_one_line(ended, "absent.csv")
 

@@ -21,12 +21,11 @@ from models.anisotropic_stability import (
     interface_stability,
     plane_normal,
     smallest_rotation,
-    worst_direction,
 )
 from models.elasticity import isotropic_tensor
 from models.electrodeposition import LITHIUM, stability_parameter
 from models.errors import InputError
-from models.stroh import SurfaceResponse, surface_response
+from models.stroh import surface_response
 from stiffness import random_rotation, random_stiffness, rotated
 
 X, Y, Z = np.eye(3)
@@ -90,59 +89,6 @@ def test_the_published_frame_is_the_interface_where_b_lies_along_y() -> None:
     np.testing.assert_allclose(normal_s, normal_e, atol=1e-12)
     np.testing.assert_allclose(wave_e, wave_s, atol=1e-12)
     assert abs(wave_e @ normal_e) < 1e-12
-
-
-def crystal(tensor: np.ndarray, normal: np.ndarray, side: str, n: int = 36) -> tuple[np.ndarray, SurfaceResponse]:
-    waves = directions_in_plane(normal, n)
-    return waves, surface_response(tensor, waves, normal, side)
-
-
-@given(st.integers(0, 1000))
-@settings(max_examples=10)
-def test_worst_direction_is_that_of_a_finer_search(seed: int) -> None:
-    """Within a hundredth of the range of chi, and each direction that is named has the chi that is stated."""
-    tensor, normal = random_stiffness(seed), random_rotation(seed)[1]
-    electrode = crystal(LITHIUM_CRYSTAL, np.array([2.0, 1.0, 1.0]), "below")
-    said = worst_direction(electrode, crystal(tensor, normal, "above"), 0.1, 0.54)
-    below = surface_response(LITHIUM_CRYSTAL, said.electrode_wave, [2.0, 1.0, 1.0], "below")
-    above = surface_response(tensor, said.electrolyte_wave, normal, "above")
-    assert interface_stability(below, above, 0.1, 0.54).chi[0] == pytest.approx(said.chi, rel=1e-9)
-    assert said.by_direction.max() == said.chi
-    chance = np.random.default_rng(seed)
-    pairs = [
-        np.cos(a)[:, None] * waves[0] + np.sin(a)[:, None] * waves[len(waves) // 2]
-        for a, waves in zip(chance.uniform(0, np.pi, (2, 500)), (electrode[0], crystal(tensor, normal, "above")[0]),
-                            strict=True)
-    ]  # fmt: skip
-    random = interface_stability(
-        surface_response(LITHIUM_CRYSTAL, pairs[0], [2.0, 1.0, 1.0], "below"),
-        surface_response(tensor, pairs[1], normal, "above"),
-        0.1,
-        0.54,
-    ).chi
-    margin = 0.01 * (said.chi - said.best)
-    assert said.best - margin <= random.min()
-    assert random.max() <= said.chi + margin
-
-
-def test_worst_direction_of_isotropic_bodies_is_any() -> None:
-    electrode = crystal(ELECTRODE, Y, "below", 4)
-    said = worst_direction(electrode, crystal(isotropic_tensor(6, 3), Z, "above", 4), 0.0553387, 0.556, LITHIUM)
-    assert said.chi == pytest.approx(0.6194, abs=5e-5)  # Li2WS4
-    assert said.best == pytest.approx(said.chi, rel=1e-9)
-
-
-def test_a_crystal_that_is_not_stable_has_no_chi() -> None:
-    said = worst_direction(crystal(ELECTRODE, Y, "below", 2), crystal(-random_stiffness(0), Y, "above", 2), 0.1, 0.5)
-    assert np.isnan(said.chi)
-    assert np.isnan(said.best)
-
-
-def test_equivalent_planes_of_a_cubic_crystal_are_alike() -> None:
-    electrode = crystal(LITHIUM_CRYSTAL, Y, "below")
-    normals = [plane_normal(UPRIGHT, hkl) for hkl in ((1, 1, 0), (0, 1, 1), (1, 0, -1))]
-    said = [worst_direction(electrode, crystal(LITHIUM_CRYSTAL, normal, "above"), 0.26, 0.46).chi for normal in normals]
-    assert said == pytest.approx([said[0]] * 3, rel=1e-3)
 
 
 def test_a_plane_is_no_lattice_direction() -> None:

@@ -1,0 +1,82 @@
+"""Interfaces of a table's crystals: frames, reasons, and what the columns hold."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from pymatgen.core import Lattice, Structure
+
+from models.crystals import structure_json
+from models.elasticity import isotropic_tensor
+from models.errors import InputError
+from models.volume_ratio import shannon_voronoi_ratio
+from tasks.interface_table import interface_table
+
+SALT = Structure.from_spacegroup("Fm-3m", Lattice.cubic(5.13), ["Li", "Cl"], [[0] * 3, [0.5] * 3])
+CUBIC = isotropic_tensor(30, 18)
+CUBIC[[3, 4, 5], [3, 4, 5]] = 24.5
+
+
+def table_of(folder: Path, rows: list[dict[str, Any]]) -> str:
+    path = folder / "crystals.parquet"
+    pd.DataFrame(rows).to_parquet(path)
+    return str(path)
+
+
+def test_every_crystal_has_interfaces_or_a_reason(tmp_path: Path) -> None:
+    good = {"formula": "LiCl", "structure": structure_json(SALT), "elastic_tensor": json.dumps(CUBIC.tolist())}
+    lopsided = CUBIC + np.diag([9.0, 0, 0, 0, 0, 0])
+    rows = [
+        good | {"material_id": "a"},
+        good | {"material_id": "b", "elastic_tensor": json.dumps(lopsided.tolist())},
+        good | {"material_id": "c", "elastic_tensor": None},
+        good | {"material_id": "d", "structure": "nothing of use"},
+        good | {"material_id": "e", "elastic_tensor": json.dumps((-CUBIC).tolist())},
+        good | {"material_id": "f", "structure": structure_json(SALT.copy().replace_species({"Li": "Na"}))},
+    ]
+    said = interface_table(str(tmp_path / "store"), table_of(tmp_path, rows)).table.to_pandas()
+    reasons = said.dropna(subset=["reason"]).set_index("material_id")["reason"].to_dict()
+    words = {"b": "Fm-3m", "c": "missing", "d": "structure is no CIF", "e": "positive definite", "f": "Li"}
+    assert set(reasons) == set(words)
+    for name, word in words.items():
+        assert word in reasons[name]
+    judged = said[said["reason"].isna()]
+    assert set(judged["material_id"]) == {"a"}
+    assert len(judged) == 52
+    assert judged["volume_ratio"].to_numpy() == pytest.approx(shannon_voronoi_ratio(SALT))
+    assert (judged["chi_best_direction"] <= judged["chi"]).all()
+    assert not judged["stable"].any()
+    for row in judged.itertuples():
+        assert len(row.chi_by_direction) == 36
+        assert np.linalg.norm(row.electrolyte_wave) == pytest.approx(1)
+        assert max(row.chi_by_direction) == pytest.approx(row.chi)
+
+
+def test_a_lattice_states_the_frame(tmp_path: Path) -> None:
+    row = {"volume_ratio": 0.1, "elastic_tensor": json.dumps(CUBIC.tolist())}
+    rows = [
+        row | {"lattice": json.dumps((5.13 * np.eye(3)).tolist())},
+        row | {"lattice": "[[1, 0, 0], [2, 0, 0], [0, 0, 1]]"},
+        row | {"lattice": "[[1, 0], [2, 0]]"},
+    ]
+    said = interface_table(str(tmp_path / "store"), table_of(tmp_path, rows)).table.to_pandas()
+    assert set(said["frame"].dropna()) == {"stated"}
+    assert said["reason"].dropna().str.contains("rows a, b, c").tolist() == [True, True]
+
+
+@pytest.mark.parametrize(
+    ("columns", "said"),
+    [
+        (["structure"], "no column 'elastic_tensor'"),
+        (["elastic_tensor"], "neither 'structure' nor 'lattice'"),
+        (["elastic_tensor", "lattice"], "neither 'structure' nor 'volume_ratio'"),
+    ],
+)
+def test_tables_of_no_use(tmp_path: Path, columns: list[str], said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        interface_table(str(tmp_path / "store"), table_of(tmp_path, [dict.fromkeys(columns, "x")]))

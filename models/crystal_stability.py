@@ -195,7 +195,7 @@ def _in_every_frame(table: pd.DataFrame, frames: str) -> pd.DataFrame:
     """Keep of each facet and plane the row of the frame in which it is least stable, and what all frames allow."""
     interfaces = table.groupby(["facet", "plane"], sort=False)
     sure = interfaces[["probability_stable", "stable"]].transform("min").astype({"stable": bool})
-    table = table.assign(frame=frames, **{name: sure[name] for name in sure})
+    table = table.assign(frame=frames, probability_stable=sure["probability_stable"], stable=sure["stable"])
     return table.loc[interfaces["chi"].idxmax(), list(INTERFACE_COLUMNS)].reset_index(drop=True)
 
 

@@ -27,7 +27,14 @@ from models.errors import InputError
 
 FloatArray = NDArray[np.float64]
 
-SHANNON_RADII: dict[str, dict[int, float]] = {"Li": {4: 0.59, 6: 0.76, 8: 0.92}}
+SHANNON_RADII: dict[str, dict[int, float]] = {
+    "Li": {4: 0.59, 6: 0.76, 8: 0.92},
+    "Na": {4: 0.99, 5: 1.00, 6: 1.02, 7: 1.12, 8: 1.18, 9: 1.24, 12: 1.39},
+    "K": {4: 1.37, 6: 1.38, 7: 1.46, 8: 1.51, 9: 1.55, 10: 1.59, 12: 1.64},
+    "Mg": {4: 0.57, 5: 0.66, 6: 0.72, 8: 0.89},
+    "Zn": {4: 0.60, 5: 0.68, 6: 0.74, 8: 0.90},
+    "Al": {4: 0.39, 5: 0.48, 6: 0.535},
+}
 """Ionic radii [A] by coordination number; Shannon, Acta Cryst. A 32, 751 (1976)."""
 
 MAX_SEARCH_RADIUS = 80.0

@@ -321,7 +321,7 @@ TABLES: dict[str, tuple[int, list[pa.Field]]] = {
             f64("chi_q95", "kJ/mol/nm", "95 % quantile of chi under the errors of the moduli", null=True),
             f64("lambda_crit_nm", "nm", "wavelength below which surface tension stabilises the interface", null=True),
             f64("probability_stable", NONE, "probability that chi is below 0"),
-            f64("pugh_ratio", NONE, "shear modulus over bulk modulus"),
+            f64("pugh_ratio", NONE, "bulk modulus over shear modulus"),
             _MIXED,
         ],
     ),

@@ -326,7 +326,7 @@ class ModuliParameters(Parameters):
 class RankParameters(Parameters):
     """Which candidates are ranked and at what interface wavelength."""
 
-    metal: Literal["Li"] = Field("Li", description="the metal electrode")
+    metal: Literal["Li", "Na", "K", "Mg", "Zn", "Al"] = Field("Li", description="the metal electrode")
     max_energy_above_hull: float | None = Field(0.05, ge=0, description="stability filter [eV/atom]; empty: off")
     min_band_gap: float | None = Field(1.0, ge=0, description="insulators only [eV]; empty: off")
     keep_unknown: bool = Field(True, description="keep rows whose energy above hull or band gap is not known")

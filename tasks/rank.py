@@ -9,7 +9,7 @@ import pandas as pd
 import pyarrow as pa
 
 from models.candidate_filters import FilterOutcome, FilterParameters, apply_filters
-from models.electrodeposition import LITHIUM, StabilityConstants
+from models.electrodes import electrode
 from models.elements import RADIOACTIVE
 from models.formula import parse_many
 from models.ranking import RankingParameters, choose_moduli, rank_table, with_volume_ratio
@@ -71,13 +71,9 @@ def ranking_parameters(parameters: RankParameters) -> RankingParameters:
             keep_missing_gap=parameters.keep_unknown,
             forbidden_elements=() if parameters.allow_radioactive else tuple(RADIOACTIVE),
         ),
-        constants=_constants(parameters),
+        constants=electrode(parameters.metal, parameters.wavenumber),
         sampling=SamplingParameters(n_samples=parameters.samples, seed=parameters.seed),
     )
-
-
-def _constants(parameters: RankParameters) -> StabilityConstants:
-    return StabilityConstants(metal=LITHIUM.metal, wavenumber=parameters.wavenumber)
 
 
 def _write(
@@ -92,7 +88,7 @@ def _write(
     stated = frame if parameters.prefer_stated else frame.iloc[:0]
     predicted = store.read_table(inputs["moduli"]).to_pandas()
     outcomes.append(choose_moduli(outcomes[-1].kept, stated, predicted, bad_stated=settings.bad_stated))
-    outcomes.append(with_volume_ratio(outcomes[-1].kept, _volume_ratios(outcomes[-1].kept)))
+    outcomes.append(with_volume_ratio(outcomes[-1].kept, _volume_ratios(outcomes[-1].kept, parameters.metal)))
     outcomes.append(rank_table(outcomes[-1].kept, settings))
     _write_outcomes(writer, outcomes)
 
@@ -124,16 +120,17 @@ def with_energy_above_hull(frame: pd.DataFrame, phases: ArtifactRef) -> pd.DataF
     return frame.assign(energy_above_hull=above)
 
 
-def _ratio_chunk(texts: list[str | None]) -> list[tuple[float, str | None]]:
+def _ratio_chunk(given: tuple[str, list[str | None]]) -> list[tuple[float, str | None]]:
+    metal, texts = given
     structures, reasons = parse_structures([text or "" for text in texts])
-    found = volume_ratios(structures)
+    found = volume_ratios(structures, electrode(metal))
     pairs = zip(found.values, reasons, found.reasons, strict=True)
     return [(float(value), first or second) for value, first, second in pairs]
 
 
-def _volume_ratios(frame: pd.DataFrame) -> VolumeRatios:
+def _volume_ratios(frame: pd.DataFrame, metal: str) -> VolumeRatios:
     """Return the volume ratio of each candidate from its structure."""
     texts: list[Any] = frame["structure"].tolist()
-    chunks = [texts[start : start + 50] for start in range(0, len(texts), 50)]
+    chunks = [(metal, texts[start : start + 50]) for start in range(0, len(texts), 50)]
     found = [pair for part in fan_out(_ratio_chunk, chunks, "volume ratios", chunk=1, unit=50) for pair in part]
     return VolumeRatios(np.array([value for value, _ in found], dtype=float), [reason for _, reason in found])

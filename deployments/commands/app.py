@@ -69,7 +69,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     ),
     "rank": (
         "electrolytes:rank_command",
-        "Rank lithium solid electrolytes by their Monroe-Newman stability parameter.",
+        "Rank solid electrolytes by their Monroe-Newman stability against a metal electrode.",
     ),
     "report": ("report:report_command", "Find a campaign's report: print its path, or write it to a file."),
     "export": ("data:export_command", "Write an artifact's table as a file."),

@@ -70,14 +70,14 @@ def rank_command(
         str | None, typer.Option("--model", help="Moduli model; default: trained on --structures.")
     ] = None,
     structures: Annotated[str, typer.Option(help="Structures with moduli to learn from.")] = "starter",
-    metal: Annotated[str, typer.Option("--metal", help="Metal electrode.")] = "Li",
+    metal: Annotated[str, typer.Option("--metal", help="Metal electrode: Li, Na, K, Mg, Zn or Al.")] = "Li",
     max_above_hull: Annotated[float | None, typer.Option(help=r"Energy above hull at most \[eV/atom].")] = 0.05,
     min_band_gap: Annotated[float | None, typer.Option(help=r"Band gap at least \[eV].")] = 1.0,
     out: OutOption = None,
     store: StoreOption = None,
     dask: ClusterOption = "local",
 ) -> None:
-    """Rank lithium solid electrolytes by their Monroe-Newman stability parameter."""
+    """Rank solid electrolytes by their Monroe-Newman stability against a metal electrode."""
     ranking = RankParameters(metal=metal, max_energy_above_hull=max_above_hull, min_band_gap=min_band_gap)
     ref = run_flow(
         rank,

@@ -96,6 +96,8 @@ class ReportData:
         ``source`` of the moduli the network was trained on; ``selfbuilt`` puts a banner on the ranking.
     ranking : DataFrame
         Schema ``ranking``.
+    metal : str
+        Symbol of the metal electrode that the ranking is against.
     excluded : DataFrame
         Schema ``excluded`` (one row per material), or already counted with a column ``count``.
     provenance : sequence of mapping
@@ -127,6 +129,7 @@ class ReportData:
     moduli_predictions: pd.DataFrame | None = None
     moduli_data_source: str = ""
     ranking: pd.DataFrame | None = None
+    metal: str = "Li"
     excluded: pd.DataFrame | None = None
     provenance: Sequence[Mapping[str, Any]] = ()
     model_card: Mapping[str, Any] = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""Figures about the lithium electrolytes: the moduli network, and chi with its uncertainty."""
+"""Figures about the electrolytes: the moduli network, and chi with its uncertainty."""
 
 from __future__ import annotations
 
@@ -7,11 +7,10 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.transforms import blended_transform_factory
 
-from models.electrodeposition import StabilityConstants
+from models.electrodes import METAL_NAMES, electrode
 from tasks.reporting import style
 from tasks.reporting.wording import count, decimal, formula_text
 
-LITHIUM_SHEAR_MODULUS = StabilityConstants().shear_modulus
 CHI_UNIT = "kJ mol⁻¹ nm⁻¹"
 SCATTER_LIMIT = 5000  # more points than this are drawn as an image inside the SVG
 
@@ -79,35 +78,34 @@ def _chi_range(chi: np.ndarray, best: pd.DataFrame | None) -> tuple[float, float
     return bottom, max(top, bottom + 1e-6)
 
 
-def _reference_lines(axes: Axes, metal_shear_modulus: float, span: float) -> None:
+def _reference_lines(axes: Axes, metal: str, span: float) -> None:
     """Draw the stability line with the region below it, and the shear modulus of the metal."""
+    shear_modulus = electrode(metal).shear_modulus
     axes.axhspan(axes.get_ylim()[0] - span, 0, color=style.GREEN, alpha=0.12, lw=0)
     axes.axhline(0, color=style.GREEN, lw=1.4)
-    axes.axvline(metal_shear_modulus, color=style.MUTED, lw=0.9, ls=(0, (2, 3)))
+    axes.axvline(shear_modulus, color=style.MUTED, lw=0.9, ls=(0, (2, 3)))
     along_x = blended_transform_factory(axes.transAxes, axes.transData)
     axes.text(
         0.985, -0.018 * span, "stable: χ < 0", transform=along_x, ha="right", va="top", color="#00664b",
         fontweight="bold",
     )  # fmt: skip
     along_y = blended_transform_factory(axes.transData, axes.transAxes)
-    axes.text(metal_shear_modulus * 1.04, 0.985, "G of Li", transform=along_y, va="top", fontsize=8, color=style.MUTED)
+    axes.text(shear_modulus * 1.04, 0.985, f"G of {metal}", transform=along_y, va="top", fontsize=8, color=style.MUTED)
 
 
-def chi_against_shear(
-    ranking: pd.DataFrame, n_best: int = 20, metal_shear_modulus: float = LITHIUM_SHEAR_MODULUS
-) -> str:
+def chi_against_shear(ranking: pd.DataFrame, metal: str = "Li", n_best: int = 20) -> str:
     """Stability parameter against shear modulus; the best rows with their 5-95 % intervals.
 
     Parameters
     ----------
     ranking : DataFrame
         Schema ``ranking``, not empty; chi in kJ/mol/nm, moduli in GPa.
+    metal : str
+        Electrode, whose shear modulus is drawn for comparison.
     n_best : int
         How many of the first ranks are marked.
-    metal_shear_modulus : float
-        Shear modulus of the electrode (GPa), drawn for comparison.
     """
-    name = "chi-shear"
+    name, of_metal = "chi-shear", electrode(metal).shear_modulus
     table = ranking.sort_values("rank", kind="stable")
     best = table.head(n_best)
     chi, shear = table["chi"].to_numpy(float), table["shear_modulus_vrh"].to_numpy(float)
@@ -118,10 +116,10 @@ def chi_against_shear(
         figure = style.new_figure(style.HALF_WIDTH, 5.2)
         axes = figure.add_subplot()
         axes.set_xscale("log")
-        low, high = 0.75 * min(shear.min(), metal_shear_modulus), 1.35 * max(shear.max(), metal_shear_modulus)
+        low, high = 0.75 * min(shear.min(), of_metal), 1.35 * max(shear.max(), of_metal)
         axes.set(xlim=(low, high), ylim=(bottom - 0.09 * span, top + 0.05 * span))
         style.log_axis(axes.xaxis, low, high)
-        _reference_lines(axes, metal_shear_modulus, span)
+        _reference_lines(axes, metal, span)
         rest = table.iloc[n_best:]
         axes.scatter(
             rest["shear_modulus_vrh"], rest["chi"], s=9, color=style.GREY, alpha=0.7, lw=0, label="ranked lower",
@@ -140,7 +138,7 @@ def chi_against_shear(
         if len(rest):
             axes.legend(loc="upper left", bbox_to_anchor=(0.0, 0.94), handletextpad=0.2)
         label = (
-            f"Stability parameter chi against shear modulus of {count(len(table))} lithium compounds; "
+            f"Stability parameter chi against shear modulus of {count(len(table))} {METAL_NAMES[metal]} compounds; "
             f"{count((chi < 0).sum())} have chi below zero; smallest {decimal(chi.min(), 2)} kJ per mol and nm."
         )
         return style.to_svg(figure, name, label)

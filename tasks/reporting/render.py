@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
+from models.electrodes import METAL_NAMES
 from tasks.reporting import figures, summary, tables, wording
 from tasks.reporting.data import ReportData, has_rows
 from tasks.reporting.templating import FOLDER, environment
@@ -45,6 +46,7 @@ def render_report(data: ReportData) -> str:
             flag_labels=wording.FLAG_LABELS,
             arity_names=wording.ARITY_NAMES,
             has_rows=has_rows,
+            metal=METAL_NAMES[data.metal],
             model_name=summary.model_name(data.model_card),
             tiles=summary.tiles(data),
             sentences=summary.sentences(data),
@@ -97,7 +99,7 @@ def _figures(data: ReportData) -> dict[str, Markup]:
     if has_rows(data.moduli_predictions):
         drawn["moduli"] = figures.moduli_parity(data.moduli_predictions)  # type: ignore[arg-type]
     if has_rows(data.ranking):
-        drawn["chi_shear"] = figures.chi_against_shear(data.ranking)  # type: ignore[arg-type]
+        drawn["chi_shear"] = figures.chi_against_shear(data.ranking, data.metal)  # type: ignore[arg-type]
         drawn["chi_best"] = figures.chi_intervals(data.ranking)  # type: ignore[arg-type]
     return {name: Markup(drawn.get(name, "")) for name in FIGURES}
 

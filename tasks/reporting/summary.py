@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from models.electrodes import METAL_NAMES
 from tasks.reporting.data import ReportData, by_arity, has_rows
 from tasks.reporting.wording import FLAG_LABELS, count, decimal, formula_text, percent, plural, round_count, threshold
 
@@ -225,11 +226,12 @@ def _electrolytes(data: ReportData) -> str:
     table = data.ranking.sort_values("rank", kind="stable")
     below = int((table["chi"] < 0).sum())
     best = table.iloc[0]
-    noun = "lithium compound was" if len(table) == 1 else "lithium compounds were"
+    metal = METAL_NAMES[data.metal]
+    noun = f"{metal} compound was" if len(table) == 1 else f"{metal} compounds were"
     outcome = "none is" if not below else f"{count(below)} {'is' if below == 1 else 'are'}"
     return (
         f"{count(len(table))} {noun} ranked as solid electrolytes against dendrites; {outcome} predicted to "
-        f"keep a flat interface with lithium (χ < 0). First is {formula_text(best['formula'])} with "
+        f"keep a flat interface with {metal} (χ < 0). First is {formula_text(best['formula'])} with "
         f"χ = {decimal(best['chi'], 2)} kJ mol⁻¹ nm⁻¹ and a probability of {percent(best['probability_stable'])} "
         "that χ is negative."
     )
@@ -249,6 +251,6 @@ def tiles(data: ReportData) -> list[tuple[str, str]]:
         found.append((decimal(error[1]), f"eV/atom: MAE on {error[0]} rows"))
     if has_rows(data.ranking):
         assert data.ranking is not None
-        found.append((count(len(data.ranking)), "lithium compounds ranked"))
+        found.append((count(len(data.ranking)), f"{METAL_NAMES[data.metal]} compounds ranked"))
         found.append((count((data.ranking["chi"] < 0).sum()), "of them with χ < 0"))
     return found

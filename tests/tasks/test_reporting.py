@@ -395,3 +395,12 @@ def test_page_stays_small_with_many_candidates() -> None:
         ),
     )
     assert len(render_report(data).encode()) < 2_000_000
+
+
+def test_a_ranking_against_sodium_says_so(data: ReportData) -> None:
+    page = render_report(replace(data, metal="Na"))
+    text = text_of(page)
+    assert "30 sodium compounds were ranked" in text
+    assert "Sodium electrolytes against dendrites" in text
+    assert "lithium" not in text.lower()
+    assert "G of Na" in page

@@ -73,6 +73,8 @@ class FilterParameters:
         At least one must be present, so that metals and alloys go; empty switches the filter off.
     forbidden_elements : tuple of str
         None may be present.
+    redox_active : tuple of str
+        None of these either: metals that a metal electrode reduces.
     """
 
     metal: str = "Li"
@@ -82,6 +84,7 @@ class FilterParameters:
     keep_missing_gap: bool = False
     anion_formers: tuple[str, ...] = ANION_FORMERS
     forbidden_elements: tuple[str, ...] = RADIOACTIVE
+    redox_active: tuple[str, ...] = ()
 
 
 def identified(frame: pd.DataFrame) -> FilterOutcome:
@@ -173,6 +176,29 @@ def without_elements(frame: pd.DataFrame, forbidden: Sequence[str] = RADIOACTIVE
     return _by_elements(frame, "forbidden_element", reason)
 
 
+def without_redox_active(frame: pd.DataFrame, redox_active: Sequence[str]) -> FilterOutcome:
+    """Keep compounds without metals that the electrode reduces.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        formula.
+    redox_active : sequence of str
+        Symbols, for instance `models.elements.REDOX_ACTIVE`.
+
+    Returns
+    -------
+    FilterOutcome
+        Stage ``redox_active``.
+    """
+
+    def reason(found: frozenset[str]) -> str | None:
+        hits = [symbol for symbol in redox_active if symbol in found]
+        return f"contains {' '.join(hits)}, which a metal electrode reduces" if hits else None
+
+    return _by_elements(frame, "redox_active", reason)
+
+
 def near_hull(frame: pd.DataFrame, limit: float, *, keep_missing: bool = False) -> FilterOutcome:
     """Keep compounds on or near the convex hull.
 
@@ -235,6 +261,8 @@ def apply_filters(frame: pd.DataFrame, parameters: FilterParameters | None = Non
     if p.anion_formers:
         stages.append(lambda t: not_metallic(t, p.anion_formers))
     stages.append(lambda t: without_elements(t, p.forbidden_elements))
+    if p.redox_active:
+        stages.append(lambda t: without_redox_active(t, p.redox_active))
     if p.max_energy_above_hull is not None:
         hull = p.max_energy_above_hull
         stages.append(lambda t: near_hull(t, hull, keep_missing=p.keep_missing_hull))

@@ -13,8 +13,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
+from models.candidate_filters import FilterOutcome, numbers, split
 from models.errors import InputError
 from models.hull import PhaseHull
 
@@ -90,6 +92,45 @@ def electrochemical_window(
         values[1, good] = (less - own) / step / charge
         values[2, good] = much - (own + above[good])
     return ElectrochemicalWindow(*values)
+
+
+def within_window(
+    frame: pd.DataFrame,
+    max_reduction_potential: float | None = None,
+    min_oxidation_potential: float | None = None,
+    *,
+    keep_missing: bool = False,
+) -> FilterOutcome:
+    """Keep electrolytes whose window suits a cell.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        reduction_potential, oxidation_potential [V].
+    max_reduction_potential, min_oxidation_potential : float, optional
+        V against the metal; None switches a filter off.
+    keep_missing : bool
+        Keep rows without a window.
+
+    Returns
+    -------
+    FilterOutcome
+        Stage ``window``.
+    """
+    reduction, oxidation = (numbers(frame, f"{name}_potential") for name in ("reduction", "oxidation"))
+    reasons: list[str | None] = []
+    for low, high in zip(reduction, oxidation, strict=True):
+        reason = None
+        if max_reduction_potential is None and min_oxidation_potential is None:
+            pass
+        elif np.isnan(low):
+            reason = None if keep_missing else "no electrochemical window: give the phases of its elements"
+        elif max_reduction_potential is not None and low > max_reduction_potential:
+            reason = f"reduced at {low:.2f} V, above {max_reduction_potential:g} V"
+        elif min_oxidation_potential is not None and high < min_oxidation_potential:
+            reason = f"oxidised at {high:.2f} V, below {min_oxidation_potential:g} V"
+        reasons.append(reason)
+    return split(frame, "window", reasons)
 
 
 def _with_metal(hull: PhaseHull, fractions: FloatArray, metal: int, change: FloatArray) -> FloatArray:

@@ -170,3 +170,8 @@ NONMETALS: Final[tuple[str, ...]] = ("H", "C", "N", "O", "F", "P", "S", "Cl", "S
 METALS: Final[tuple[str, ...]] = tuple(s for s in ELEMENTS if s not in NONMETALS and s not in METALLOIDS)
 RADIOACTIVE: Final[tuple[str, ...]] = ("Tc", "Pm", *ACTINIDES)
 """Elements without a stable isotope; Bi-209 (half-life 2e19 years) is not counted."""
+REDOX_ACTIVE: Final[tuple[str, ...]] = (
+    "Ti", "V", "Cr", "Mn", "Fe", "Co", "Ni", "Cu", "Nb", "Mo", "Tc", "Ru", "Rh", "Pd", "Ag", "W", "Re", "Os", "Ir",
+    "Pt", "Au", "Hg", "In", "Tl", "Ge", "Sn", "Pb", "Sb", "Bi", "Ce", "Sm", "Eu", "Yb", "U", "Np", "Pu",
+)  # fmt: skip
+"""Metals with ions that a metal electrode readily reduces: of several common oxidation states, or soft and alloying."""

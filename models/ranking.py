@@ -28,6 +28,8 @@ MODULI_COLUMNS = (
     "moduli_source",
 )
 
+WINDOW_COLUMNS = ("reduction_potential", "oxidation_potential", "reaction_energy")
+
 RANKING_COLUMNS = (
     "rank",
     "material_id",
@@ -36,6 +38,7 @@ RANKING_COLUMNS = (
     "energy_above_hull",
     "band_gap",
     *MODULI_COLUMNS,
+    *WINDOW_COLUMNS,
     "volume_ratio",
     "poisson_ratio",
     "chi",
@@ -183,7 +186,8 @@ def rank_table(frame: pd.DataFrame, parameters: RankingParameters | None = None)
     Parameters
     ----------
     frame : DataFrame
-        material_id, formula, `MODULI_COLUMNS`, volume_ratio; energy_above_hull and band_gap where known.
+        material_id, formula, `MODULI_COLUMNS`, volume_ratio; energy_above_hull, band_gap and `WINDOW_COLUMNS` where
+        known.
     parameters : RankingParameters, optional
         Electrode, sampling, order.
 
@@ -214,6 +218,7 @@ def rank_table(frame: pd.DataFrame, parameters: RankingParameters | None = None)
             "log10_bulk_modulus_std": stds[0],
             "log10_shear_modulus_std": stds[1],
             "moduli_source": kept["moduli_source"],
+            **{name: numbers(kept, name) for name in WINDOW_COLUMNS},
             "volume_ratio": ratio,
             "poisson_ratio": poisson_ratio(bulk, shear),
             "chi": nominal.chi,

@@ -304,7 +304,7 @@ TABLES: dict[str, tuple[int, list[pa.Field]]] = {
         ],
     ),
     "ranking": (
-        1,
+        2,
         [
             i32("rank", "place in the ranking, from 1"),
             _ID,
@@ -314,7 +314,10 @@ TABLES: dict[str, tuple[int, list[pa.Field]]] = {
             f64("band_gap", "eV", "electronic band gap", null=True),
             *_MODULI,
             *_MODULI_ERRORS,
-            f64("volume_ratio", NONE, "molar volume of Li+ in the compound over that of Li in the metal"),
+            f64("reduction_potential", "V", "potential against the metal below which it is reduced", null=True),
+            f64("oxidation_potential", "V", "potential against the metal above which it is oxidised", null=True),
+            f64("reaction_energy", EV, "energy of its reaction with an excess of the metal; 0: none", null=True),
+            f64("volume_ratio", NONE, "molar volume of the metal's ion in the compound over that of the metal"),
             f64("poisson_ratio", NONE, "Poisson's ratio"),
             f64("chi", "kJ/mol/nm", "stability parameter of the interface with the metal; below 0 is stable"),
             f64("chi_q05", "kJ/mol/nm", "5 % quantile of chi under the errors of the moduli", null=True),

@@ -331,6 +331,13 @@ class RankParameters(Parameters):
     min_band_gap: float | None = Field(1.0, ge=0, description="insulators only [eV]; empty: off")
     keep_unknown: bool = Field(True, description="keep rows whose energy above hull or band gap is not known")
     allow_radioactive: bool = Field(False, description="keep radioactive elements")
+    forbid_redox_active: bool = Field(False, description="no metals that the electrode reduces, such as Ti, W or Sn")
+    max_reduction_potential: float | None = Field(
+        None, description="reduced at this potential at most [V against the metal]; empty: off"
+    )
+    min_oxidation_potential: float | None = Field(
+        None, description="oxidised at this potential at least [V against the metal]; empty: off"
+    )
     wavenumber: float = Field(1e8, gt=0, description="wavenumber k of the interface roughness [1/m]")
     prefer_stated: bool = Field(True, description="use stated moduli where a row has them, predicted ones elsewhere")
     samples: int = Field(1024, ge=64, description="draws of the moduli's errors for P(chi < 0); a power of two")

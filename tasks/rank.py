@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,8 +10,9 @@ import pandas as pd
 import pyarrow as pa
 
 from models.candidate_filters import FilterOutcome, FilterParameters, apply_filters
+from models.electrochemical_window import electrochemical_window, within_window
 from models.electrodes import electrode
-from models.elements import RADIOACTIVE
+from models.elements import ELEMENTS, RADIOACTIVE, REDOX_ACTIVE
 from models.formula import parse_many
 from models.ranking import RankingParameters, choose_moduli, rank_table, with_volume_ratio
 from models.stability_sampling import SamplingParameters
@@ -23,7 +25,7 @@ from tasks.loading import load_hull
 from tasks.parameters import RankParameters
 from tasks.stage import build, stage
 
-STAGE_VERSION = 1
+STAGE_VERSION = 2
 
 
 @stage("rank")
@@ -47,12 +49,13 @@ def rank(
     parameters
         Filters and electrode.
     phases
-        Hull for candidates that state no energy above it; used only where both are of one energy scheme.
+        Hull that electrochemical windows are taken from; and the distance from it, for candidates that state none and
+        whose energies are of its scheme.
     """
     store = ArtifactStore(root)
     inputs = {"candidates": candidates, "moduli": moduli}
     scheme = store.manifest(candidates).energy_scheme
-    if phases is not None and store.manifest(phases).energy_scheme == scheme:
+    if phases is not None:
         inputs["phases"] = phases
     request = ArtifactRequest(
         "ranking", "tasks.rank", STAGE_VERSION, parameters.model_dump(mode="json"), inputs, energy_scheme=scheme
@@ -70,6 +73,7 @@ def ranking_parameters(parameters: RankParameters) -> RankingParameters:
             min_band_gap=parameters.min_band_gap,
             keep_missing_gap=parameters.keep_unknown,
             forbidden_elements=() if parameters.allow_radioactive else tuple(RADIOACTIVE),
+            redox_active=tuple(REDOX_ACTIVE) if parameters.forbid_redox_active else (),
         ),
         constants=electrode(parameters.metal, parameters.wavenumber),
         sampling=SamplingParameters(n_samples=parameters.samples, seed=parameters.seed),
@@ -82,13 +86,17 @@ def _write(
     settings = ranking_parameters(parameters)
     frame = store.read_table(inputs["candidates"]).to_pandas()
     writer.count("candidates", len(frame))
-    if "phases" in inputs:
+    if "phases" in inputs and _of_one_scheme(store, inputs):
         frame = with_energy_above_hull(frame, inputs["phases"])
     outcomes = [apply_filters(frame, settings.filters)]
     stated = frame if parameters.prefer_stated else frame.iloc[:0]
     predicted = store.read_table(inputs["moduli"]).to_pandas()
     outcomes.append(choose_moduli(outcomes[-1].kept, stated, predicted, bad_stated=settings.bad_stated))
     outcomes.append(with_volume_ratio(outcomes[-1].kept, _volume_ratios(outcomes[-1].kept, parameters.metal)))
+    if "phases" in inputs:
+        outcomes[-1] = replace(outcomes[-1], kept=with_window(outcomes[-1].kept, inputs["phases"], parameters.metal))
+    limits = (parameters.max_reduction_potential, parameters.min_oxidation_potential)
+    outcomes.append(within_window(outcomes[-1].kept, *limits, keep_missing=parameters.keep_unknown))
     outcomes.append(rank_table(outcomes[-1].kept, settings))
     _write_outcomes(writer, outcomes)
 
@@ -107,6 +115,24 @@ def _write_outcomes(writer: ArtifactWriter, outcomes: list[FilterOutcome]) -> No
     writer.count("excluded", len(excluded))
     for name, n in excluded["stage"].value_counts().items():
         writer.count(f"excluded_{name}", int(n))
+
+
+def _of_one_scheme(store: ArtifactStore, inputs: dict[str, ArtifactRef]) -> bool:
+    """Whether energies of the candidates may be held against the hull."""
+    first, second = (store.manifest(inputs[name]).energy_scheme for name in ("candidates", "phases"))
+    return first == second
+
+
+def with_window(frame: pd.DataFrame, phases: ArtifactRef, metal: str) -> pd.DataFrame:
+    """Add the electrochemical window of each row against the metal, from the hull of the phases."""
+    window = electrochemical_window(
+        load_hull(phases),
+        parse_many(frame["formula"].tolist()).fractions,
+        ELEMENTS.index(metal),
+        electrode(metal).charge,
+        np.nan_to_num(frame["energy_above_hull"].to_numpy(float)),
+    )
+    return frame.assign(**vars(window))
 
 
 def with_energy_above_hull(frame: pd.DataFrame, phases: ArtifactRef) -> pd.DataFrame:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import pyarrow as pa
 import typer
@@ -11,11 +11,19 @@ from deployments.commands.run import ClusterOption, OutOption, StoreOption, cons
 from flows.parameters import RankFlowParameters
 from flows.rank import rank
 from models.crystal_stability import InterfaceParameters
+from models.errors import InputError
 from storage.root import store_root
 from storage.store import ArtifactStore
 from storage.tables import write_any
 from tasks.parameters import RankParameters
 from tasks.tables import stability_table
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "mechanical": {},
+    "full": {"forbid_redox_active": True, "max_reduction_potential": 1.0, "min_oxidation_potential": 2.0},
+}
+"""What `rank` asks of an electrolyte beside its distance from the hull and its gap. The full preset wants one that
+lithium phosphate passes (reduced at 0.7 V) and thiophosphates (1.7 V) do not, up to a cathode of 2 V."""
 
 
 def stability_command(
@@ -73,16 +81,33 @@ def rank_command(
     metal: Annotated[str, typer.Option("--metal", help="Metal electrode: Li, Na, K, Mg, Zn or Al.")] = "Li",
     max_above_hull: Annotated[float | None, typer.Option(help=r"Energy above hull at most \[eV/atom].")] = 0.05,
     min_band_gap: Annotated[float | None, typer.Option(help=r"Band gap at least \[eV].")] = 1.0,
+    phases: Annotated[
+        str | None, typer.Option("--phases", help="Phases of the hull: adds electrochemical windows.")
+    ] = None,
+    preset: Annotated[
+        str, typer.Option(help="mechanical, or full: also no redox-active metals and a window (needs --phases).")
+    ] = "mechanical",
     out: OutOption = None,
     store: StoreOption = None,
     dask: ClusterOption = "local",
 ) -> None:
     """Rank solid electrolytes by their Monroe-Newman stability against a metal electrode."""
-    ranking = RankParameters(metal=metal, max_energy_above_hull=max_above_hull, min_band_gap=min_band_gap)
+    if preset not in PRESETS:
+        raise InputError(f"--preset {preset} is not known; choose {' or '.join(PRESETS)}")
+    if preset == "full" and phases is None:
+        raise InputError("--preset full looks at electrochemical windows: give --phases, the hull they are taken from")
+    limits: dict[str, Any] = {"max_energy_above_hull": max_above_hull, "min_band_gap": min_band_gap}
+    ranking = RankParameters.model_validate({"metal": metal, **limits, **PRESETS[preset]})
     ref = run_flow(
         rank,
         RankFlowParameters(
-            electrolytes=table, model=model, structures=structures, ranking=ranking, store=store, cluster=dask
+            electrolytes=table,
+            model=model,
+            structures=structures,
+            phases=phases,
+            ranking=ranking,
+            store=store,
+            cluster=dask,
         ),
     )
     held = ArtifactStore.from_ref(ref)

@@ -281,6 +281,12 @@ def test_screen_and_rank(cli: Cli, house: House, tiny: Any, tmp_path: Path) -> N
     ended = cli("rank", "--in", tiny.structures_file, "--model", moduli, "--out", tmp_path / "r.csv", *place)
     assert ended.code == 0, ended
     ranking = pd.read_csv(tmp_path / "r.csv")
+    windows = ["--phases", phases, "--preset", "full"]
+    ended = cli("rank", "--in", tiny.structures_file, "--model", moduli, *windows, "--out", tmp_path / "f.csv", *place)
+    assert ended.code == 0, ended
+    full = pd.read_csv(tmp_path / "f.csv")
+    assert set(full["material_id"]) <= set(ranking["material_id"])
+    assert (full["reduction_potential"] <= 1).all()
     assert ranking["rank"].tolist() == list(range(1, len(ranking) + 1))
     assert (np.diff(ranking["chi"]) >= 0).all()
 
@@ -499,6 +505,8 @@ def test_options_of_no_use(cli: Cli, house: House, tmp_path: Path) -> None:
     assert_one_line(cli("ingest", "--source", "file:x.csv", "--map", "formula", *place), "--map takes COLUMN=NAME")
     assert_one_line(cli("train", "--data", "x", "--target", "formula", *place), "targets", "no column of numbers")
     assert_one_line(cli("rank", "--in", "x", "--metal", "Fe", *place), "metal", "Na")
+    assert_one_line(cli("rank", "--in", "x", "--preset", "best", *place), "--preset", "mechanical or full")
+    assert_one_line(cli("rank", "--in", "x", "--preset", "full", *place), "--phases")
     assert_one_line(cli("predict", "--modle", "x"), "--modle", "elemscreen predict --help")
     assert_one_line(cli("predict", "--in", "x"), "--model", "elemscreen predict --help")
     assert_one_line(cli("train", "--data", "x", "--epochs", "few"), "--epochs", "elemscreen train --help")

@@ -18,8 +18,11 @@ from models.candidate_filters import (
     split,
     wide_gap,
     without_elements,
+    without_redox_active,
 )
+from models.electrochemical_window import within_window
 from models.electrodeposition import StabilityConstants, stability_parameter
+from models.elements import REDOX_ACTIVE
 from models.errors import InputError
 from models.ranking import (
     RANKING_COLUMNS,
@@ -302,3 +305,36 @@ def test_parameters_are_checked():
     for change in ({"bad_stated": "ignore"}, {"sort_by": "luck"}, {"stated_log10_std": (-1.0, 0.0)}):
         with pytest.raises(InputError):
             RankingParameters(**change)
+
+
+def test_redox_active_metals_are_named():
+    frame = pd.DataFrame({"material_id": ["a", "b"], "formula": ["Li2WS4", "Li3PO4"]})
+    outcome = without_redox_active(frame, REDOX_ACTIVE)
+    assert outcome.kept["material_id"].tolist() == ["b"]
+    assert outcome.excluded["reason"].tolist() == ["contains W, which a metal electrode reduces"]
+    assert outcome.excluded["stage"].tolist() == ["redox_active"]
+
+
+@pytest.mark.parametrize(
+    ("limits", "keep", "kept"),
+    [
+        ((None, None), False, "abcd"),
+        ((1.0, None), False, "ab"),
+        ((None, 3.0), False, "bc"),
+        ((1.0, 3.0), False, "b"),
+        ((1.0, 3.0), True, "bd"),
+    ],
+)
+def test_windows_that_suit_a_cell(limits, keep, kept):
+    frame = pd.DataFrame(
+        {
+            "material_id": list("abcd"),
+            "formula": ["Li2S", "Li3PO4", "Li3PS4", "LiX"],
+            "reduction_potential": [0.0, 0.7, 1.7, np.nan],
+            "oxidation_potential": [2.0, 4.2, 3.3, np.nan],
+        }
+    )
+    outcome = within_window(frame, *limits, keep_missing=keep)
+    assert "".join(outcome.kept["material_id"]) == kept
+    said = outcome.excluded.set_index("material_id")["reason"].to_dict()
+    assert all("V" in said[name] if name != "d" else "give the phases" in said[name] for name in said)

@@ -11,6 +11,7 @@ import pytest
 
 from models.electrodeposition import stability_parameter
 from models.errors import InputError
+from models.formula import parse
 from storage.model_files import read_model
 from storage.store import ArtifactStore
 from tasks.featurize import featurize_graphs
@@ -159,6 +160,45 @@ def test_unknown_distances_are_kept_or_not_and_filled_from_the_hull(stages: Any,
     assert names(RankParameters()) == {"rocksalt-LiF", "ZnS-LiF", "rocksalt-LiCl"}
     assert names(RankParameters(), stages.phases) == {"rocksalt-LiF", "rocksalt-LiCl"}
     assert names(RankParameters(keep_unknown=False, min_band_gap=None), stages.phases) == {"rocksalt-LiF"}
-    # the structures' own table is of another scheme: its rows are not held against this hull
-    other = stages.run(rank, stages.structures, stages.moduli, RankParameters(), stages.phases)
-    assert "phases" not in stages.store.manifest(other).inputs
+
+
+def test_a_hull_of_another_scheme_gives_windows_and_no_distances(stages: Any, tmp_path: Path) -> None:
+    """The structures' table is of another scheme than the phases."""
+    frame = stages.tiny.structures.drop(columns=["energy_above_hull"]).assign(formation_energy_per_atom=9.0)
+    path = tmp_path / "t.parquet"
+    frame.to_parquet(path)
+    candidates = stages.run(ingest, SourceParameters(source=f"file:{path}", database="other"))
+    moduli = stages.run(predict_moduli, stages.moduli_network, stages.run(featurize_graphs, candidates))
+    plain = stages.run(rank, candidates, moduli, RankParameters())
+    other = stages.run(rank, candidates, moduli, RankParameters(), stages.phases)
+    one, two = (stages.store.read_table(ref).to_pandas() for ref in (plain, other))
+    assert one["material_id"].tolist() == two["material_id"].tolist()
+    assert two["energy_above_hull"].isna().all()
+    assert one["oxidation_potential"].isna().all()
+    assert two["oxidation_potential"].notna().all()
+
+
+def test_windows_are_those_of_the_hull_and_filters(stages: Any) -> None:
+    """LiF is the only phase of Li-F on the tiny hull that lithium leaves alone."""
+    everything = RankParameters(max_energy_above_hull=None, min_band_gap=None)
+    table, _, _ = ranked(stages, everything, stages.phases)
+    hull = stages.store.read_table(stages.phases).to_pandas().set_index("formula")["formation_energy_per_atom"]
+    system = {f: e for f, e in hull.items() if set(parse(str(f))) <= {"Li", "F"} and len(parse(str(f))) == 2}
+    shares = np.array([[0.0, 0.0], *([parse(str(f))["Li"] / sum(parse(str(f)).values()), e] for f, e in system.items()),
+                       [1.0, 0.0]])  # fmt: skip
+    at = shares[np.argsort(shares[:, 0])]
+    lithium = 0.5
+    g = lambda n: min(  # noqa: E731 - energy per half fluorine with n lithium, from every pair of phases
+        (n + 0.5) * (a[1] + (b[1] - a[1]) * (n / (n + 0.5) - a[0]) / (b[0] - a[0]))
+        for a in at for b in at if a[0] <= n / (n + 0.5) < b[0]
+    )  # fmt: skip
+    row = table.set_index("formula").loc["LiF"].iloc[0]
+    assert row["reduction_potential"] == pytest.approx((g(lithium) - g(lithium + 1e-5)) / 1e-5, abs=1e-4)
+    assert row["oxidation_potential"] == pytest.approx((g(lithium - 1e-5) - g(lithium)) / 1e-5, abs=1e-4)
+    assert (table["reaction_energy"] <= 1e-9).all()
+    middle = float(table["oxidation_potential"].median())
+    limited = everything.model_copy(update={"min_oxidation_potential": middle})
+    kept, excluded, counts = ranked(stages, limited, stages.phases)
+    assert (kept["oxidation_potential"] >= middle).all()
+    assert 0 < counts["excluded_window"] == (excluded["stage"] == "window").sum()
+    assert len(kept) == (table["oxidation_potential"] >= middle).sum()

@@ -97,6 +97,9 @@ class RankFlowParameters(FlowParameters):
     electrolytes: str = Field("starter", description="candidates with structures: `starter`, a file, a folder or a key")
     model: str | None = Field(None, description="moduli model: artifact folder or key; empty: trained on `structures`")
     structures: str = Field("starter", description="structures with moduli to learn from")
+    stated: str | None = Field(
+        None, description="moduli and elastic tensors by material_id; empty: what the candidates state themselves"
+    )
     phases: str | None = Field(None, description="phases of the hull, for electrochemical windows; empty: no windows")
     moduli: ModuliParameters = Field(default_factory=ModuliParameters)
     ranking: RankParameters = Field(default_factory=RankParameters)

@@ -22,10 +22,11 @@ def rank(parameters: RankFlowParameters) -> ArtifactRef:
 
 @flow(name="rank-stages")
 def rank_stages(parameters: RankFlowParameters) -> ArtifactRef:
-    """Run the stages: 1. find the candidates and the phases. 2. Learn moduli, or take a model. 3. Predict. 4. Rank."""
+    """Run the stages: 1. find the tables. 2. Learn moduli, or take a model. 3. Predict. 4. Rank."""
     p, root = parameters, store_root(parameters.store)
     candidates = resolve_compounds.submit(root, p.electrolytes).result()
     phases = resolve_phases.submit(root, p.phases).result() if p.phases else None
+    stated = resolve_compounds.submit(root, p.stated).result() if p.stated else None
     if p.model is not None:
         network = resolve_model.submit(root, p.model).result()
     else:
@@ -33,4 +34,4 @@ def rank_stages(parameters: RankFlowParameters) -> ArtifactRef:
         network = train_moduli.submit(root, featurize_graphs.submit(root, structures).result(), p.moduli).result()
     graphs = featurize_graphs.submit(root, candidates).result()
     moduli = predict_moduli.submit(root, network, graphs).result()
-    return rank_task.submit(root, candidates, moduli, p.ranking, phases).result()
+    return rank_task.submit(root, candidates, moduli, p.ranking, phases, stated).result()

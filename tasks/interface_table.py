@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,33 +18,31 @@ from models.errors import InputError
 from models.structures import parse_structure
 from models.tensor_frame import OrientedTensor, oriented_tensors
 from models.volume_ratio import shannon_voronoi_ratio
+from storage.schemas import SCHEMAS, conform
 from tasks.fanout import fan_out
 from tasks.inputs import as_table
 from tasks.tables import AddedColumns
 
-_SCHEMA = pa.schema(
-    [
-        ("material_id", pa.string()),
-        ("formula", pa.string()),
-        ("volume_ratio", pa.float64()),
-        ("frame", pa.string()),
-        ("facet", pa.string()),
-        ("plane", pa.string()),
-        ("chi", pa.float64()),
-        ("chi_best_direction", pa.float64()),
-        ("probability_stable", pa.float64()),
-        ("stable", pa.bool_()),
-        ("electrolyte_wave", pa.list_(pa.float64())),
-        ("electrode_wave", pa.list_(pa.float64())),
-        ("chi_by_direction", pa.list_(pa.float64())),
-        ("reason", pa.string()),
-    ]
-)
-
 
 @dataclass(frozen=True)
-class _Crystal:
-    """What one row of the table states, and how it is judged."""
+class Crystal:
+    """What one row of a table states, and how it is judged.
+
+    Attributes
+    ----------
+    identity
+        ``material_id`` and ``formula``.
+    tensor
+        Stiffness [GPa] as `models.elasticity.parse_tensor` reads it, or None.
+    structure
+        CIF, POSCAR or pymatgen JSON; None with a lattice.
+    lattice
+        Rows a, b, c of the conventional cell [A] in the tensor's axes, or None: the axes are then told by symmetry.
+    volume_ratio
+        v; NaN: from the structure.
+    parameters
+        Which planes, and what is called stable.
+    """
 
     identity: dict[str, Any]
     tensor: Any
@@ -75,15 +74,30 @@ def interface_table(root: str, table: str, parameters: InterfaceParameters | Non
     """
     rows, _ = as_table(root, table)
     crystals = _crystals(rows, parameters or InterfaceParameters())
-    parts = fan_out(_judged, crystals, "interfaces", chunk=8)
-    judged = pd.concat(parts, ignore_index=True)
-    made = pa.Table.from_pandas(judged, schema=_SCHEMA, preserve_index=False)
+    made = conform(judged_interfaces(crystals), "interfaces")
     if made.column("reason").null_count == made.num_rows:
         made = made.drop_columns(["reason"])
     return AddedColumns(made, "interfaces", {})
 
 
-def _crystals(rows: pa.Table, parameters: InterfaceParameters) -> list[_Crystal]:
+def judged_interfaces(crystals: Sequence[Crystal]) -> pa.Table:
+    """Judge crystals, over the Dask workers when called on one.
+
+    Parameters
+    ----------
+    crystals
+        At least one.
+
+    Returns
+    -------
+    Table
+        Schema ``interfaces``, in the crystals' order.
+    """
+    judged = pd.concat(fan_out(_judged, crystals, "interfaces", chunk=8), ignore_index=True)
+    return pa.Table.from_pandas(judged, schema=SCHEMAS["interfaces"].arrow, preserve_index=False)
+
+
+def _crystals(rows: pa.Table, parameters: InterfaceParameters) -> list[Crystal]:
     names = rows.column_names
     if "elastic_tensor" not in names:
         raise InputError(
@@ -105,12 +119,12 @@ def _crystals(rows: pa.Table, parameters: InterfaceParameters) -> list[_Crystal]
         for i in range(len(frame))
     ]  # fmt: skip
     return [
-        _Crystal(identity, tensor, text if isinstance(text, str) else None, lattice, float(v), parameters)
+        Crystal(identity, tensor, text if isinstance(text, str) else None, lattice, float(v), parameters)
         for identity, text, lattice, tensor, v in zip(identities, *columns, strict=True)
     ]
 
 
-def _judged(crystal: _Crystal) -> pd.DataFrame:
+def _judged(crystal: Crystal) -> pd.DataFrame:
     """Return the interfaces of one crystal, or one row that says why there are none."""
     try:
         if crystal.tensor is None:
@@ -132,7 +146,7 @@ def _judged(crystal: _Crystal) -> pd.DataFrame:
     return table.assign(**crystal.identity, volume_ratio=ratio, reason=None)
 
 
-def _cells(crystal: _Crystal, tensor: Any, structure: Structure | None) -> list[OrientedTensor]:
+def _cells(crystal: Crystal, tensor: Any, structure: Structure | None) -> list[OrientedTensor]:
     """Return the frames of a tensor: the one that is stated with a lattice, or what symmetry allows."""
     if crystal.lattice is not None:
         return [OrientedTensor("stated", _lattice(crystal.lattice), 0.0)]

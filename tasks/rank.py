@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from models.candidate_filters import FilterOutcome, FilterParameters, apply_filters
 from models.electrochemical_window import electrochemical_window, within_window
+from models.electrodeposition import LITHIUM
 from models.electrodes import electrode
 from models.elements import ELEMENTS, RADIOACTIVE, REDOX_ACTIVE
 from models.formula import parse_many
@@ -23,6 +24,7 @@ from storage.store import ArtifactStore, ArtifactWriter
 from tasks.fanout import fan_out
 from tasks.loading import load_hull
 from tasks.parameters import RankParameters
+from tasks.rank_interfaces import with_interfaces
 from tasks.stage import build, stage
 
 STAGE_VERSION = 2
@@ -35,6 +37,7 @@ def rank(
     moduli: ArtifactRef,
     parameters: RankParameters,
     phases: ArtifactRef | None = None,
+    stated: ArtifactRef | None = None,
 ) -> ArtifactRef:
     """Rank the candidates by chi against the metal, lowest first.
 
@@ -51,12 +54,16 @@ def rank(
     phases
         Hull that electrochemical windows are taken from; and the distance from it, for candidates that state none and
         whose energies are of its scheme.
+    stated
+        `compounds` with moduli, and perhaps elastic tensors, of the same identifiers; empty: the candidates' own.
     """
     store = ArtifactStore(root)
     inputs = {"candidates": candidates, "moduli": moduli}
     scheme = store.manifest(candidates).energy_scheme
     if phases is not None:
         inputs["phases"] = phases
+    if stated is not None:
+        inputs["stated"] = stated
     request = ArtifactRequest(
         "ranking", "tasks.rank", STAGE_VERSION, parameters.model_dump(mode="json"), inputs, energy_scheme=scheme
     )
@@ -89,7 +96,8 @@ def _write(
     if "phases" in inputs and _of_one_scheme(store, inputs):
         frame = with_energy_above_hull(frame, inputs["phases"])
     outcomes = [apply_filters(frame, settings.filters)]
-    stated = frame if parameters.prefer_stated else frame.iloc[:0]
+    stated = store.read_table(inputs["stated"]).to_pandas() if "stated" in inputs else frame
+    stated = stated if parameters.prefer_stated else stated.iloc[:0]
     predicted = store.read_table(inputs["moduli"]).to_pandas()
     outcomes.append(choose_moduli(outcomes[-1].kept, stated, predicted, bad_stated=settings.bad_stated))
     outcomes.append(with_volume_ratio(outcomes[-1].kept, _volume_ratios(outcomes[-1].kept, parameters.metal)))
@@ -97,8 +105,13 @@ def _write(
         outcomes[-1] = replace(outcomes[-1], kept=with_window(outcomes[-1].kept, inputs["phases"], parameters.metal))
     limits = (parameters.max_reduction_potential, parameters.min_oxidation_potential)
     outcomes.append(within_window(outcomes[-1].kept, *limits, keep_missing=parameters.keep_unknown))
-    outcomes.append(rank_table(outcomes[-1].kept, settings))
+    kept = outcomes[-1].kept
+    outcomes.append(rank_table(kept, settings))
+    tensors = stated if parameters.metal == LITHIUM.metal else stated.iloc[:0]
+    ranked, interfaces = with_interfaces(outcomes[-1].kept, tensors, kept)
+    outcomes[-1] = replace(outcomes[-1], kept=ranked)
     _write_outcomes(writer, outcomes)
+    writer.write_table("interfaces", interfaces, "interfaces")
 
 
 def _write_outcomes(writer: ArtifactWriter, outcomes: list[FilterOutcome]) -> None:

@@ -28,6 +28,17 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 #: The rooms with a bound on coverage are covered by their own tests; following the calls of the others costs minutes.
 COVERED = {"models", "storage"}
 
+
+def counts_for_coverage(item: pytest.Item) -> bool:
+    """Whether the lines that a test runs count: those of examples by hand, in a room with a bound.
+
+    Property-based tests run the same lines a hundred times, slowly under a tracer, and reference data may be absent.
+    """
+    if item.path.relative_to(REPOSITORY / "tests").parts[0] not in COVERED or item.get_closest_marker("reference_data"):
+        return False
+    return not getattr(getattr(item, "obj", None), "is_hypothesis_test", False)
+
+
 # derandomised: a failure in continuous integration is a failure at home
 settings.register_profile("default", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("soak", parent=settings.get_profile("default"), max_examples=2000)
@@ -41,7 +52,7 @@ def reference_folder() -> Path:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        if item.path.relative_to(REPOSITORY / "tests").parts[0] not in COVERED:
+        if not counts_for_coverage(item):
             item.add_marker(pytest.mark.no_cover)
     if reference_folder().is_dir():
         return

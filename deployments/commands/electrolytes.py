@@ -81,6 +81,9 @@ def rank_command(
     metal: Annotated[str, typer.Option("--metal", help="Metal electrode: Li, Na, K, Mg, Zn or Al.")] = "Li",
     max_above_hull: Annotated[float | None, typer.Option(help=r"Energy above hull at most \[eV/atom].")] = 0.05,
     min_band_gap: Annotated[float | None, typer.Option(help=r"Band gap at least \[eV].")] = 1.0,
+    stated: Annotated[
+        str | None, typer.Option("--stated", help="Moduli and elastic tensors by material_id; default: those of --in.")
+    ] = None,
     phases: Annotated[
         str | None, typer.Option("--phases", help="Phases of the hull: adds electrochemical windows.")
     ] = None,
@@ -104,6 +107,7 @@ def rank_command(
             electrolytes=table,
             model=model,
             structures=structures,
+            stated=stated,
             phases=phases,
             ranking=ranking,
             store=store,

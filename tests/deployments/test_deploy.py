@@ -63,7 +63,7 @@ def worker(prefect_server: Server, elsewhere: Path) -> Iterator[Path]:
     yield log_path
     process.terminate()
     try:
-        process.wait(30)
+        process.wait(5)
     except subprocess.TimeoutExpired:  # Prefect's worker, asked once, may wait for its server for ever
         process.kill()
         process.wait(30)

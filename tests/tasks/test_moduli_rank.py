@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from models.elasticity import isotropic_tensor
 from models.electrodeposition import stability_parameter
 from models.errors import InputError
 from models.formula import parse
@@ -202,3 +203,31 @@ def test_windows_are_those_of_the_hull_and_filters(stages: Any) -> None:
     assert (kept["oxidation_potential"] >= middle).all()
     assert 0 < counts["excluded_window"] == (excluded["stage"] == "window").sum()
     assert len(kept) == (table["oxidation_potential"] >= middle).sum()
+
+
+def test_crystals_with_a_tensor_are_judged_on_their_interfaces(stages: Any, tmp_path: Path) -> None:
+    """The stated table has moduli and tensors of three: a soft one, a stiff one, and one of another symmetry."""
+    soft, stiff = isotropic_tensor(1.0, 0.7), isotropic_tensor(60.0, 40.0)
+    tensors = {"rocksalt-LiCl": soft, "rocksalt-LiF": stiff, "ZnS-LiBr": stiff + np.diag([40.0, 0, 0, 0, 0, 0])}
+    frame = stages.tiny.structures.set_index("material_id").loc[list(tensors)].reset_index()
+    frame["elastic_tensor"] = [tensor.ravel().tolist() for tensor in tensors.values()]
+    frame["bulk_modulus_vrh"], frame["shear_modulus_vrh"] = [1.0, 60.0, 60.0], [0.7, 40.0, 40.0]
+    path = tmp_path / "stated.parquet"
+    frame.to_parquet(path)
+    stated = stages.run(ingest, SourceParameters(source=f"file:{path}"))
+    ref = stages.run(rank, stages.structures, stages.moduli, RankParameters(), None, stated)
+    ranking = stages.store.read_table(ref).to_pandas().set_index("material_id")
+    assert ranking["moduli_source"].to_dict() == {
+        name: "stated" if name in tensors else "predicted" for name in ranking.index
+    }
+    assert ranking["n_interfaces"].dropna().to_dict() == {"rocksalt-LiCl": 52, "rocksalt-LiF": 52, "ZnS-LiBr": 0}
+    assert ranking["n_stable_interfaces"].dropna().to_dict() == {"rocksalt-LiCl": 52, "rocksalt-LiF": 0, "ZnS-LiBr": 0}
+    interfaces = stages.store.read_table(ref, "interfaces").to_pandas()
+    assert (
+        interfaces.groupby("material_id")["chi"].min()["rocksalt-LiCl"]
+        == ranking.at["rocksalt-LiCl", "chi_interface"]
+        < 0
+    )
+    assert interfaces.set_index("material_id").at["ZnS-LiBr", "reason"].startswith("elastic tensor does not have the")
+    sodium = stages.run(rank, stages.structures, stages.moduli, RankParameters(metal="Na"), None, stated)
+    assert stages.store.read_table(sodium)["n_interfaces"].null_count == stages.store.read_table(sodium).num_rows > 0

@@ -112,6 +112,7 @@ def report_data(
         moduli_predictions=None if parity is None else parity[parity["split"] == "calibration"],
         moduli_data_source=", ".join(moduli_card.domain.get("source", [])) if moduli_card else "",
         ranking=frame("ranking"),
+        interfaces=frame("ranking", "interfaces"),
         metal=manifests["ranking"].parameters["metal"] if "ranking" in manifests else "Li",
         excluded=frame("ranking", "excluded"),
         provenance=_provenance(manifests),

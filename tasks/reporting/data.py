@@ -96,6 +96,8 @@ class ReportData:
         ``source`` of the moduli the network was trained on; ``selfbuilt`` puts a banner on the ranking.
     ranking : DataFrame
         Schema ``ranking``.
+    interfaces : DataFrame
+        Schema ``interfaces``: the ranked crystals whose elastic tensor is known.
     metal : str
         Symbol of the metal electrode that the ranking is against.
     excluded : DataFrame
@@ -129,6 +131,7 @@ class ReportData:
     moduli_predictions: pd.DataFrame | None = None
     moduli_data_source: str = ""
     ranking: pd.DataFrame | None = None
+    interfaces: pd.DataFrame | None = None
     metal: str = "Li"
     excluded: pd.DataFrame | None = None
     provenance: Sequence[Mapping[str, Any]] = ()

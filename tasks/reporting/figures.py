@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tasks.reporting.figures_electrolytes import chi_against_shear, chi_intervals, moduli_parity
+from tasks.reporting.figures_interfaces import chi_over_directions, regimes
 from tasks.reporting.figures_screening import (
     arity_funnel,
     decomposition_distribution,
@@ -16,12 +17,14 @@ __all__ = [
     "arity_funnel",
     "chi_against_shear",
     "chi_intervals",
+    "chi_over_directions",
     "decomposition_distribution",
     "element_counts",
     "element_map",
     "learning_curve",
     "moduli_parity",
     "parity",
+    "regimes",
     "reliability",
     "residuals",
     "waterfall",

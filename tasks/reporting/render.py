@@ -16,7 +16,7 @@ from tasks.reporting.templating import FOLDER, environment
 
 FIGURES = (
     "learning_curve", "parity", "residuals", "reliability", "waterfall", "decomposition", "arity", "elements", "moduli",
-    "chi_shear", "chi_best",
+    "chi_shear", "chi_best", "regimes", "chi_polar",
 )  # fmt: skip
 
 
@@ -101,6 +101,9 @@ def _figures(data: ReportData) -> dict[str, Markup]:
     if has_rows(data.ranking):
         drawn["chi_shear"] = figures.chi_against_shear(data.ranking, data.metal)  # type: ignore[arg-type]
         drawn["chi_best"] = figures.chi_intervals(data.ranking)  # type: ignore[arg-type]
+        drawn["regimes"] = figures.regimes(data.ranking, data.metal)  # type: ignore[arg-type]
+    if data.interfaces is not None and data.interfaces["chi"].notna().any():
+        drawn["chi_polar"] = figures.chi_over_directions(data.interfaces)
     return {name: Markup(drawn.get(name, "")) for name in FIGURES}
 
 

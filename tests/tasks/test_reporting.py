@@ -177,7 +177,7 @@ def test_structure(page: str) -> None:
     assert all(b - a <= 1 for a, b in zip(parsed.headings, parsed.headings[1:], strict=False))
     assert set(SECTIONS) <= set(parsed.ids)
     assert len(parsed.ids) == len(set(parsed.ids))
-    assert parsed.tags.count("svg") == 11
+    assert parsed.tags.count("svg") == 12
     assert all(f["role"] == "img" and len(str(f["aria-label"])) > 40 for f in parsed.figures)
     assert "Not in this report" not in page
 
@@ -404,3 +404,31 @@ def test_a_ranking_against_sodium_says_so(data: ReportData) -> None:
     assert "Sodium electrolytes against dendrites" in text
     assert "lithium" not in text.lower()
     assert "G of Na" in page
+
+
+def interfaces() -> pd.DataFrame:
+    """Two facets on two planes of one crystal, and one crystal that could not be judged."""
+    rows = [
+        {"material_id": "a", "formula": "Li2WS4", "facet": facet, "plane": plane, "chi": chi,
+         "chi_by_direction": [chi - 0.3, chi, chi - 0.1]}
+        for facet, plane, chi in (
+            ("(0 1 0)", "(0 0 1)", -1.5), ("(1 1 0)", "(0 0 1)", 0.2), ("(0 1 0)", "(1 0 0)", 3.0),
+            ("(1 1 0)", "(1 0 0)", 4.0),
+        )
+    ]  # fmt: skip
+    return pd.DataFrame([*rows, {"material_id": "b", "formula": "LiF", "reason": "no tensor"}])
+
+
+def test_directions_are_drawn_of_the_most_stable_plane(data: ReportData, page: str) -> None:
+    assert "By direction." not in page
+    html = render_report(replace(data, interfaces=interfaces()))
+    assert "By direction." in html
+    assert "chi of Li2WS4 on its plane (0 0 1)" in html
+    assert "for 2 facets of lithium; the worst pair of directions has −1.50 kJ" in html
+    unjudged = render_report(replace(data, interfaces=interfaces().tail(1)))
+    assert "By direction." not in unjudged
+
+
+def test_regimes_show_every_ranked_compound(page: str) -> None:
+    assert "Regimes of stability against lithium" in page
+    assert "stiff ones above; 30 ranked compounds" in page

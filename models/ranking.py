@@ -15,6 +15,7 @@ from models.elasticity import instability_reason, poisson_ratio, pugh_ratio
 from models.electrodeposition import LITHIUM, StabilityConstants, invalid_reasons, moduli_reasons, stability_parameter
 from models.errors import InputError
 from models.formula import parse_many
+from models.pareto import pareto_front
 from models.stability_sampling import SamplingParameters, chi_distribution
 from models.volume_ratio import VolumeRatios
 
@@ -47,6 +48,8 @@ RANKING_COLUMNS = (
     "lambda_crit_nm",
     "probability_stable",
     "pugh_ratio",
+    "superionic_likelihood",
+    "pareto",
 )
 """Columns of the ranking, in order; units as in the `ranking` table."""
 
@@ -227,8 +230,11 @@ def rank_table(frame: pd.DataFrame, parameters: RankingParameters | None = None)
             "lambda_crit_nm": nominal.lambda_crit_nm,
             "probability_stable": spread.probability_stable,
             "pugh_ratio": pugh_ratio(bulk, shear),
+            "superionic_likelihood": numbers(kept, "superionic_likelihood"),
         }
     )
+    wanted = (table["chi"], table["energy_above_hull"].clip(lower=0.0), -table["band_gap"])
+    table["pareto"] = pareto_front(np.stack([column.to_numpy(float) for column in wanted], axis=1))
     columns, ascending = SORT_KEYS[p.sort_by]
     table = table.sort_values(columns, ascending=ascending, kind="stable", ignore_index=True)
     table.insert(0, "rank", np.arange(1, len(table) + 1, dtype=np.int32))

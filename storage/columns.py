@@ -325,6 +325,8 @@ TABLES: dict[str, tuple[int, list[pa.Field]]] = {
             f64("lambda_crit_nm", "nm", "wavelength below which surface tension stabilises the interface", null=True),
             f64("probability_stable", NONE, "probability that chi is below 0"),
             f64("pugh_ratio", NONE, "bulk modulus over shear modulus"),
+            f64("superionic_likelihood", NONE, "likelihood of over 1e-4 S/cm, from the structure", null=True),
+            flag("pareto", "none has a lower chi, a lower energy above hull and a wider gap at once"),
             i32("n_interfaces", "interfaces with lithium that its elastic tensor was judged on").with_nullable(True),
             i32("n_stable_interfaces", "of these, stable in all directions").with_nullable(True),
             f64("chi_interface", "kJ/mol/nm", "lowest chi of an interface in its worst directions", null=True),

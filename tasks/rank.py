@@ -18,6 +18,7 @@ from models.formula import parse_many
 from models.ranking import RankingParameters, choose_moduli, rank_table, with_volume_ratio
 from models.stability_sampling import SamplingParameters
 from models.structures import parse_structures
+from models.superionic import superionic_likelihoods
 from models.volume_ratio import VolumeRatios, volume_ratios
 from storage.artifact import ArtifactRef, ArtifactRequest
 from storage.store import ArtifactStore, ArtifactWriter
@@ -106,6 +107,8 @@ def _write(
     limits = (parameters.max_reduction_potential, parameters.min_oxidation_potential)
     outcomes.append(within_window(outcomes[-1].kept, *limits, keep_missing=parameters.keep_unknown))
     kept = outcomes[-1].kept
+    if parameters.metal == LITHIUM.metal:
+        kept = kept.assign(superionic_likelihood=_likelihoods(kept))
     outcomes.append(rank_table(kept, settings))
     tensors = stated if parameters.metal == LITHIUM.metal else stated.iloc[:0]
     ranked, interfaces = with_interfaces(outcomes[-1].kept, tensors, kept)
@@ -165,6 +168,18 @@ def _ratio_chunk(given: tuple[str, list[str | None]]) -> list[tuple[float, str |
     found = volume_ratios(structures, electrode(metal))
     pairs = zip(found.values, reasons, found.reasons, strict=True)
     return [(float(value), first or second) for value, first, second in pairs]
+
+
+def _likelihood_chunk(texts: list[str | None]) -> list[float]:
+    structures, _ = parse_structures([text or "" for text in texts])
+    return [float(value) for value in superionic_likelihoods(structures)[0]]
+
+
+def _likelihoods(frame: pd.DataFrame) -> list[float]:
+    """Return the likelihood that each crystal conducts lithium fast; NaN where there is none."""
+    texts: list[Any] = frame["structure"].tolist()
+    chunks = [texts[start : start + 50] for start in range(0, len(texts), 50)]
+    return [one for part in fan_out(_likelihood_chunk, chunks, "conduction", chunk=1, unit=50) for one in part]
 
 
 def _volume_ratios(frame: pd.DataFrame, metal: str) -> VolumeRatios:

@@ -25,6 +25,7 @@ def examples_table(
     targets: Sequence[str],
     *,
     above: float | None = None,
+    log10: bool = False,
     keep_elements: bool = False,
     physical_range: tuple[float, float] | None = None,
     calibration_fraction: float = 0.05,
@@ -42,6 +43,8 @@ def examples_table(
         Columns with labels; a row needs one of them at least.
     above
         Two classes instead of numbers: 1 where the (only) target is larger than this, 0 elsewhere.
+    log10
+        The common logarithm of the targets; a row with one that is not positive is rejected.
     keep_elements, physical_range
         Keep rows of a single element; accepted labels, in the target's unit.
     calibration_fraction, validation_fraction
@@ -65,6 +68,8 @@ def examples_table(
     values, rows = _values(rows, targets), rows.reset_index(drop=True)
     parsed = parse_many([str(text) for text in rows["formula"]])
     reasons = _reasons(parsed, values, targets, physical_range, keep_elements)
+    if log10:
+        values, reasons = _logarithms(values, reasons)
     sound = np.array([reason is None for reason in reasons], dtype=bool)
     rejected = _rejected(rows, reasons)
     kept = pd.DataFrame({"row": np.flatnonzero(sound), "material_id": rows["material_id"].to_numpy()[sound]})
@@ -102,6 +107,15 @@ def _reasons(
         elif parsed.arity[row] == 1 and not keep_elements:
             reasons[row] = "a single element"
     return reasons
+
+
+def _logarithms(values: NDArray[np.float64], reasons: list[str | None]) -> tuple[NDArray[np.float64], list[str | None]]:
+    """Take logarithms; rows with a value that has none get a reason."""
+    flawed: NDArray[Any] = np.any(values <= 0, axis=1, keepdims=True)[:, 0]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        logs = np.log10(values)
+    why = "not positive: it has no logarithm"
+    return logs, [reason or (why if bad else None) for reason, bad in zip(reasons, flawed, strict=True)]
 
 
 def _rejected(rows: pd.DataFrame, reasons: Sequence[str | None]) -> pd.DataFrame:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from models.errors import InputError
 from models.examples import examples_table
@@ -33,6 +33,7 @@ class ExampleParameters(Parameters):
     above: float | None = Field(
         None, description="two classes instead of numbers: whether the target is larger than this"
     )
+    log10: bool = Field(False, description="learn the common logarithm of the targets, which are then positive")
     keep_elements: bool = Field(False, description="keep rows of a single element")
     lowest: float | None = Field(None, description="smallest accepted label")
     highest: float | None = Field(None, description="largest accepted label")
@@ -41,6 +42,12 @@ class ExampleParameters(Parameters):
         0.1, ge=0, lt=0.5, description="by whole chemical systems; used when the table has no split"
     )
     seed: int = Field(0, description="seed of the split")
+
+    @model_validator(mode="after")
+    def _numbers_or_classes(self) -> ExampleParameters:
+        if self.log10 and self.above is not None:
+            raise ValueError("classes have no logarithm: leave log10 out, or above")
+        return self
 
     @field_validator("targets")
     @classmethod
@@ -63,7 +70,7 @@ def choose_examples(root: str, compounds: ArtifactRef, parameters: ExampleParame
         "examples",
         "tasks.examples",
         STAGE_VERSION,
-        parameters.model_dump(mode="json"),
+        parameters.model_dump(mode="json", exclude=set() if parameters.log10 else {"log10"}),
         {"compounds": compounds},
         energy_scheme=store.manifest(compounds).energy_scheme,
     )
@@ -76,7 +83,7 @@ def choose_examples(root: str, compounds: ArtifactRef, parameters: ExampleParame
         if p.lowest is not None or p.highest is not None:
             limits = (-np.inf if p.lowest is None else p.lowest, np.inf if p.highest is None else p.highest)
         kept, rejected, counts = examples_table(
-            frame, p.targets, above=p.above, keep_elements=p.keep_elements, physical_range=limits,
+            frame, p.targets, above=p.above, log10=p.log10, keep_elements=p.keep_elements, physical_range=limits,
             calibration_fraction=p.calibration_fraction, validation_fraction=p.validation_fraction, seed=p.seed,
         )  # fmt: skip
         writer.write_table("examples", pa.Table.from_pandas(kept, preserve_index=False), "examples")
@@ -109,8 +116,8 @@ class Examples:
         Element fractions (n, 86), float32.
     targets, units
         Names of the labels and their units.
-    is_classes
-        Whether the labels are 0 and 1 of two classes.
+    transform
+        What was made of the columns: ``none``, ``log10``, or ``class``: 0 and 1 of two classes.
     """
 
     row: NDArray[np.int64]
@@ -122,7 +129,12 @@ class Examples:
     fractions: NDArray[np.float32]
     targets: tuple[str, ...]
     units: tuple[str, ...]
-    is_classes: bool
+    transform: str
+
+    @property
+    def is_classes(self) -> bool:
+        """Whether the labels are 0 and 1 of two classes."""
+        return self.transform == "class"
 
     def __len__(self) -> int:
         return len(self.formula)
@@ -164,11 +176,12 @@ def load_examples(rows: ArtifactRef, representation: str, attributes: ArtifactRe
     manifest = store.manifest(rows)
     table = store.read_table(rows)
     if rows.kind == "features":
-        targets, is_classes = (ENERGY,), False
+        targets, transform = (ENERGY,), "none"
         y = table.column(ENERGY).to_numpy()[:, None]
     elif rows.kind == "examples":
         targets = tuple(manifest.parameters["targets"])
-        is_classes = manifest.parameters["above"] is not None
+        logarithm = "log10" if manifest.parameters.get("log10") else "none"
+        transform = "class" if manifest.parameters["above"] is not None else logarithm
         y = table.column("labels").combine_chunks().values.to_numpy(zero_copy_only=False).reshape(-1, len(targets))
     else:
         raise InputError(f"{rows.key} is a '{rows.kind}' artifact; give one of kind features or examples")
@@ -181,10 +194,10 @@ def load_examples(rows: ArtifactRef, representation: str, attributes: ArtifactRe
     formulas = table.column("formula").to_pylist()
     fractions = represent(formulas, "element_fraction")
     x = fractions if representation == "element_fraction" else represent(formulas, representation, structural)
-    units = tuple("1" if is_classes else unit_of(name) for name in targets)
+    units = tuple("1" if transform == "class" else unit_of(name) for name in targets)
     return Examples(
         numbers, formulas, _texts(table, "chemsys"), _texts(table, "split"), x, np.array(y, dtype=np.float64),
-        fractions, targets, units, is_classes,
+        fractions, targets, units, transform,
     )  # fmt: skip
 
 

@@ -265,10 +265,11 @@ def _check_fits(model: ArtifactRef, examples: Examples, training: TrainParameter
     card = load_card(model)
     if card.features != training.representation:
         raise InputError(f"the model {model.key} reads {card.features}, the fold {training.representation}; use one")
-    kinds = [target.transform == "class" for target in card.targets]
-    if kinds != [examples.is_classes]:
-        said = "classes" if any(kinds) else f"{len(kinds)} number{'s' if len(kinds) > 1 else ''}"
-        wanted = "classes" if examples.is_classes else "one number"
+    kinds = [target.transform for target in card.targets]
+    if kinds != [examples.transform]:
+        names = {"class": "classes", "log10": "one logarithm", "none": "one number"}
+        said = names[kinds[0]].replace("one", "1") if len(kinds) == 1 else f"{len(kinds)} numbers"
+        wanted = names[examples.transform]
         raise InputError(f"the model {model.key} predicts {said}, the rows have {wanted}; give a model of the same")
 
 

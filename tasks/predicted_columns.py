@@ -41,8 +41,9 @@ def predicted_columns(
         For one number ``prediction`` and ``prediction_std`` in its unit: where the model was calibrated, the root mean
         squared error that is to be expected, with ``prediction_low`` and ``prediction_high`` of the `LEVEL` interval;
         else the members' standard deviation, NaN for one network. For classes ``probability`` of class 1, where the
-        model was calibrated at its temperature. For several targets
-        ``prediction_NAME`` of each. Always ``applicability``, from 0 (an element that was never seen) to 1: how well
+        model was calibrated at its temperature. For several targets ``prediction_NAME`` of each. Of a model that
+        learnt logarithms the numbers themselves, with ``prediction_log10_std`` instead of ``prediction_std``; errors
+        stay those of the logarithm. Always ``applicability``, from 0 (an element that was never seen) to 1: how well
         the training rows support the composition; NaN where the store no longer has them. Where it has, and the model
         was calibrated, ``expected_error``: the mean absolute error of such rows.
 
@@ -69,13 +70,24 @@ def require_formulas(model: ArtifactRef) -> None:
 def _predictions(
     model: ArtifactRef, card: ModelCard, parsed: ParsedFormulas, structural: NDArray[np.floating] | None
 ) -> dict[str, NDArray[np.float64]]:
-    if len(card.targets) == 1 and card.targets[0].transform == "none":
-        return _one_number(model, card, parsed, structural)
+    if len(card.targets) == 1 and card.targets[0].transform != "class":
+        columns = _one_number(model, card, parsed, structural)
+        return columns if card.targets[0].transform == "none" else _powers(columns)
     said = load_ensemble(model).predict(represent(parsed.reduced, card.features, structural))
     if card.targets[0].transform == "class":
         temperature = (card.calibration or {}).get("temperature", 1.0)
         return {"probability": tempered(said.log_probabilities, temperature)[:, 1]}
-    return {f"prediction_{target.name}": said.mean[:, k] for k, target in enumerate(card.targets)}
+    powers = [target.transform == "log10" for target in card.targets]
+    means = [10 ** said.mean[:, k] if power else said.mean[:, k] for k, power in enumerate(powers)]
+    return {f"prediction_{target.name}": mean for target, mean in zip(card.targets, means, strict=True)}
+
+
+def _powers(columns: dict[str, NDArray[np.float64]]) -> dict[str, NDArray[np.float64]]:
+    """Return the numbers that logarithms were learnt of; a standard deviation stays one of the logarithm."""
+    return {
+        "prediction_log10_std" if name == "prediction_std" else name: values if name == "prediction_std" else 10**values
+        for name, values in columns.items()
+    }
 
 
 def _one_number(
@@ -83,6 +95,7 @@ def _one_number(
 ) -> dict[str, NDArray[np.float64]]:
     std: NDArray[Any] | None
     plain = card.features == "element_fraction" and card.monte_carlo is None
+    plain = plain and card.targets[0].transform == "none"
     if plain and n_outputs(card.architecture.model_dump()) == 1:
         mean, std = load_predictor(model).predict(parsed.fractions.astype(np.float32))  # the bits of a screen
     else:

@@ -212,7 +212,7 @@ def _card(
         feature_version=FEATURE_VERSION,
         element_order=list(ELEMENTS),
         targets=[
-            {"name": name, "unit": unit, "transform": "class" if examples.is_classes else "none"}
+            {"name": name, "unit": unit, "transform": examples.transform}
             for name, unit in zip(examples.targets, examples.units, strict=True)
         ],
         normalisation=learned.normalisation if not examples.is_classes else {"mean": [0.0], "std": [1.0]},

@@ -47,6 +47,7 @@ def train_command(
     ] = ENERGY,
     above: Annotated[float | None, typer.Option(help="Two classes: whether the target is larger than this.")] = None,
     plain: Annotated[bool, typer.Option("--plain", help="Energies as they are, without ElemNet's rules.")] = False,
+    log10: Annotated[bool, typer.Option("--log10", help="Learn the logarithm of the target.")] = False,
     folds: Annotated[int | None, typer.Option("--folds", help="Cross-validate over so many folds instead.")] = None,
     init: Annotated[str | None, typer.Option("--init", help="Start from this model: folder or key.")] = None,
     frozen: Annotated[int, typer.Option(help="With --init: groups of layers that stay as they are.")] = 0,
@@ -85,7 +86,7 @@ def train_command(
         changes["transfer"] = {"frozen": frozen, "rate_decay": rate_decay}
     common = {"target": target, "preset": preset, "epochs": epochs, "threads": threads} | changes
     (entry,) = read_entries([f"{model}@{','.join(settings or [])}"], common, init)
-    rows = rows_given(data, columns, database, functional, temperature, target, above, plain)
+    rows = rows_given(data, columns, database, functional, temperature, target, above, plain, log10)
     where = rows | {"attributes": attributes, "store": store, "cluster": dask}
     if folds is not None:
         if teacher is not None:

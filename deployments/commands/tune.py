@@ -63,6 +63,7 @@ def tune_command(
     target: Annotated[str, typer.Option("--target", help="Column to learn.")] = ENERGY,
     above: Annotated[float | None, typer.Option(help="Two classes: whether the target is larger than this.")] = None,
     plain: Annotated[bool, typer.Option("--plain", help="Energies as they are, without ElemNet's rules.")] = False,
+    log10: Annotated[bool, typer.Option("--log10", help="Learn the logarithm of the target.")] = False,
     columns: ColumnsOption = None,
     database: Annotated[str, typer.Option(help="File: database that the rows came from.")] = "file",
     functional: Annotated[str | None, typer.Option(help="File: pbe, pbe+u, r2scan, experiment, ...")] = None,
@@ -79,12 +80,13 @@ def tune_command(
     asked |= {"min_epochs": min_epochs, "max_epochs": max_epochs, "metric": metric, "measured": measured}
     held = {"scheme": scheme, "folds": folds, "sizes": () if size is None else (size,)}
     tuning = TuneParameters.model_validate(asked | {"validation": held})
-    given = rows_given(data, columns, database, functional, temperature, target, above, plain)
+    given = rows_given(data, columns, database, functional, temperature, target, above, plain, log10)
     where = {"attributes": attributes, "store": store, "cluster": dask}
     ref = run_flow(tune, TuneFlowParameters(training=entry.training, tuning=tuning, **given, **where))
     options = {"--data": data, "--database": database, "--functional": functional, "--temperature": temperature}
     options |= {"--target": target, "--above": above, "--attributes": attributes, "--store": store, "--dask": dask}
-    words = [*(["--plain"] if plain else []), *(word for text in columns or [] for word in ("--map", text))]
+    flags = [name for name, is_on in (("--plain", plain), ("--log10", log10)) if is_on]
+    words = [*flags, *(word for text in columns or [] for word in ("--map", text))]
     _say(ref, [*_words(options), *words], settings or [], entry.training, tuning)
 
 

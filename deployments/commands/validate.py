@@ -62,6 +62,7 @@ def validate_command(
     target: Annotated[str, typer.Option("--target", help="Column to learn.")] = ENERGY,
     above: Annotated[float | None, typer.Option(help="Two classes: whether the target is larger than this.")] = None,
     plain: Annotated[bool, typer.Option("--plain", help="Energies as they are, without ElemNet's rules.")] = False,
+    log10: Annotated[bool, typer.Option("--log10", help="Learn the logarithm of the target.")] = False,
     init: Annotated[str | None, typer.Option(help="A model that every network starts from.")] = None,
     columns: ColumnsOption = None,
     database: Annotated[str, typer.Option(help="File: database that the rows came from.")] = "file",
@@ -79,7 +80,7 @@ def validate_command(
     common = {"epochs": epochs, "preset": preset, "threads": threads, "target": target}
     entries = read_entries(entry or ["elemnet"], common, init, seeds)
     parameters = CrossValidateParameters(
-        **rows_given(data, columns, database, functional, temperature, target, above, plain),
+        **rows_given(data, columns, database, functional, temperature, target, above, plain, log10),
         attributes=attributes,
         entries=entries,
         validation=ValidationParameters.model_validate(
@@ -101,11 +102,12 @@ def rows_given(
     target: str,
     above: float | None,
     plain: bool,
+    log10: bool = False,
 ) -> dict[str, Any]:
     """Return the parameters of a flow that say which rows are learnt from, and how a file is read."""
     source = "starter" if data == "starter" else f"file:{data.removeprefix('file:')}"
     targets = tuple(name.strip() for name in target.split(",") if name.strip())
-    by_rules = not plain and above is None and targets == (ENERGY,)
+    by_rules = not plain and not log10 and above is None and targets == (ENERGY,)
     return {
         "data": data,
         "energies": SourceParameters.model_validate(
@@ -113,7 +115,7 @@ def rows_given(
             | {"functional": functional, "temperature": temperature}
             | {"further": () if data == "starter" else tuple(name for name in targets if not is_ours(name))}
         ),
-        "examples": None if by_rules else ExampleParameters(targets=targets, above=above),
+        "examples": None if by_rules else ExampleParameters(targets=targets, above=above, log10=log10),
     }
 
 

@@ -64,6 +64,17 @@ def test_classes_are_above_a_number() -> None:
     assert rejected["reason"].tolist() == ["no band_gap"]
 
 
+def test_logarithms_of_positive_numbers() -> None:
+    rows = table(formula=["NaCl", "KCl", "Li2O", "Na2O"], band_gap=[100.0, 0.0, -1.0, np.nan])
+    kept, rejected, _ = examples_table(rows, ["band_gap"], log10=True)
+    assert labels_of(kept) == {"NaCl": [2.0]}
+    assert rejected["reason"].tolist() == ["not positive: it has no logarithm"] * 2 + ["no band_gap"]
+    both = table(formula=["NaCl", "KCl"], band_gap=[10.0, np.nan], volume_per_atom=[np.nan, -30.0])
+    kept, rejected, _ = examples_table(both, ["band_gap", "volume_per_atom"], log10=True)
+    np.testing.assert_array_equal(np.stack(kept["labels"].to_list()), [[1.0, np.nan]])
+    assert len(rejected) == 1
+
+
 def test_one_of_several_labels_is_enough() -> None:
     rows = table(
         formula=["NaCl", "KCl", "Li2O"], band_gap=[5.0, np.nan, np.nan], volume_per_atom=[np.nan, 30.0, np.nan]

@@ -126,6 +126,34 @@ def test_several_targets_some_of_them_missing(stages: Any, tmp_path: Any) -> Non
         train_network.fn(stages.root, rows, training("multi_property"))
 
 
+def test_logarithms_are_learnt_and_numbers_predicted(stages: Any) -> None:
+    columns = ExampleParameters(targets=("bulk_modulus_vrh",), log10=True, calibration_fraction=0.2)
+    rows = stages.run(choose_examples, stages.structures, columns)
+    table = stages.tiny.structures
+    truth = table["bulk_modulus_vrh"].groupby(parse_many(table["formula"].tolist()).reduced).first()
+    examples = load_examples(rows, "element_fraction")
+    np.testing.assert_allclose(10 ** examples.y[:, 0], truth[examples.formula], rtol=1e-9)
+    ref = stages.run(
+        train_network, rows, training(target="bulk_modulus_vrh", epochs=60, settings={"learning_rate": 5e-3})
+    )
+    card, _ = read_model(ref)
+    assert [(target.name, target.unit, target.transform) for target in card.targets] == [
+        ("bulk_modulus_vrh", "GPa", "log10")
+    ]
+    said = predicted_columns(ref, parse_many(examples.formula))
+    logs = load_ensemble(ref).predict(examples.x).mean[:, 0]
+    np.testing.assert_allclose(said["prediction"], 10**logs, rtol=1e-6)
+    assert "prediction_log10_std" in said
+    assert "prediction_std" not in said
+    assert np.abs(np.log10(said["prediction"]) - examples.y[:, 0]).mean() < np.std(examples.y[:, 0])
+    plain = stages.run(choose_examples, stages.structures, columns.model_copy(update={"log10": False}))
+    assert "log10" not in stages.store.manifest(plain).parameters  # as artifacts of before have it
+    once = ValidationParameters(scheme="split")
+    (plan,) = plan_folds.fn(stages.root, plain, once)
+    with pytest.raises(InputError, match="predicts 1 logarithm, the rows have one number"):
+        run_fold.fn(stages.root, plain, plan, once, training(target="bulk_modulus_vrh"), ref, True)
+
+
 def test_a_predicted_uncertainty_is_calibrated(stages: Any, examples: ArtifactRef) -> None:
     ref = stages.run(train_network, examples, training(settings={"loss": "robust_l1"}, epochs=3))
     card, _ = read_model(ref)

@@ -44,9 +44,9 @@ def examples_table(
     above
         Two classes instead of numbers: 1 where the (only) target is larger than this, 0 elsewhere.
     log10
-        The common logarithm of the targets; a row with one that is not positive is rejected.
+        The logarithm of the targets; a row with one that is not positive is rejected.
     keep_elements, physical_range
-        Keep rows of a single element; accepted labels, in the target's unit.
+        Keep rows of a single element; accepted labels.
     calibration_fraction, validation_fraction
         Parts of the rows, by whole chemical systems; the latter only where rows state no split.
     seed
@@ -61,26 +61,23 @@ def examples_table(
     Raises
     ------
     InputError
-        If a target holds no numbers, nothing is left, or classes are asked of several targets.
+        A target holds no numbers, nothing is left, or classes are asked of several targets.
     """
     if above is not None and len(targets) != 1:
         raise InputError(f"classes are made of one column, not of {len(targets)}; name one target")
     values, rows = _values(rows, targets), rows.reset_index(drop=True)
     parsed = parse_many([str(text) for text in rows["formula"]])
-    reasons = _reasons(parsed, values, targets, physical_range, keep_elements)
-    if log10:
-        values, reasons = _logarithms(values, reasons)
+    values, reasons = _logarithms(values, _reasons(parsed, values, targets, physical_range, keep_elements), log10)
     sound = np.array([reason is None for reason in reasons], dtype=bool)
     rejected = _rejected(rows, reasons)
     kept = pd.DataFrame({"row": np.flatnonzero(sound), "material_id": rows["material_id"].to_numpy()[sound]})
     kept["formula"], kept["chemsys"] = (np.array(n, dtype=object)[sound] for n in (parsed.reduced, parsed.chemsys))
     first = _first_of_each(kept, rows)
-    split = _splits(kept, rows, first, calibration_fraction, validation_fraction, seed)
     counts = {"rows": len(rows), "rejected": len(rejected), "merged": len(kept) - len(first), "kept": len(first)}
     if len(first) == 0:
         raise InputError(f"no row is left to learn {', '.join(targets)} from; the first was refused as: {reasons[0]}")
     chosen = kept.loc[first].reset_index(drop=True)
-    chosen["split"] = split
+    chosen["split"] = _splits(kept, rows, first, calibration_fraction, validation_fraction, seed)
     chosen["labels"] = list(_labels(values[chosen["row"].to_numpy()], above))
     return chosen.drop(columns="row"), rejected, counts
 
@@ -109,8 +106,12 @@ def _reasons(
     return reasons
 
 
-def _logarithms(values: NDArray[np.float64], reasons: list[str | None]) -> tuple[NDArray[np.float64], list[str | None]]:
-    """Take logarithms; rows with a value that has none get a reason."""
+def _logarithms(
+    values: NDArray[np.float64], reasons: list[str | None], wanted: bool
+) -> tuple[NDArray[np.float64], list[str | None]]:
+    """Take logarithms, where they are wanted; rows with a value that has none get a reason."""
+    if not wanted:
+        return values, reasons
     flawed: NDArray[Any] = np.any(values <= 0, axis=1, keepdims=True)[:, 0]
     with np.errstate(divide="ignore", invalid="ignore"):
         logs = np.log10(values)

@@ -333,6 +333,26 @@ TABLES: dict[str, tuple[int, list[pa.Field]]] = {
             _MIXED,
         ],
     ),
+    "composition_ranking": (
+        1,
+        [
+            i32("rank", "place in the ranking, from 1"),
+            _FORMULA,
+            _CHEMSYS,
+            text("anion", "element whose known compounds volume ratios are drawn from; null: of all", null=True),
+            *_MODULI_NULL,
+            *_MODULI_ERRORS[:2],
+            f64("applicability", NONE, "how well the training rows support the shear modulus, 0 to 1", null=True),
+            f64("volume_ratio_median", NONE, "median of the volume ratios that are drawn from"),
+            f64("chi_q05", "kJ/mol/nm", "5 % quantile of chi", null=True),
+            f64("chi_q50", "kJ/mol/nm", "median of chi", null=True),
+            f64("chi_q95", "kJ/mol/nm", "95 % quantile of chi", null=True),
+            f64("probability_chi", NONE, "probability that chi is below 0", null=True),
+            f64("probability_on_hull", NONE, "probability of lying on or below the hull, of a screen", null=True),
+            f64("probability_insulator", NONE, "probability of a wide band gap", null=True),
+            f64("probability", NONE, "product of those of the three that are known", null=True),
+        ],
+    ),
     "interfaces": (
         1,
         [

@@ -104,6 +104,20 @@ def resolve_compounds(root: str, text: str, source: SourceParameters | None = No
     return as_compounds(root, text, source)
 
 
+@task(name="find-compositions", cache_policy=NO_CACHE)
+def resolve_compositions(root: str, text: str) -> ArtifactRef:
+    """Find the `candidates` that a user named, or find or make `compounds`."""
+    if is_file(text) or text == "starter":
+        return as_compounds(root, text)
+    return _of_kind(root, text, ("candidates", "compounds"))
+
+
+@task(name="find-artifact", cache_policy=NO_CACHE)
+def resolve_artifact(root: str, text: str, kinds: tuple[str, ...]) -> ArtifactRef:
+    """Find the artifact of one of some kinds that a user named."""
+    return _of_kind(root, text, kinds)
+
+
 @task(name="find-phases", cache_policy=NO_CACHE)
 def resolve_phases(root: str, text: str) -> ArtifactRef:
     """Find or make the `phases` artifact that a user named."""

@@ -71,6 +71,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "electrolytes:rank_command",
         "Rank solid electrolytes by their Monroe-Newman stability against a metal electrode.",
     ),
+    "rank-compositions": (
+        "electrolytes:rank_compositions_command",
+        "Rank compositions without a structure by how likely they stop dendrites.",
+    ),
     "report": ("report:report_command", "Find a campaign's report: print its path, or write it to a file."),
     "export": ("data:export_command", "Write an artifact's table as a file."),
     "artifacts": ("artifacts:artifacts_app", "The artifact store: list, show, verify, explain, clean up."),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import pyarrow as pa
@@ -10,12 +11,15 @@ import typer
 from deployments.commands.run import ClusterOption, OutOption, StoreOption, console, payload_path, run_flow, write_rows
 from flows.parameters import RankFlowParameters
 from flows.rank import rank
+from flows.rank_compositions import CompositionRankFlowParameters, rank_by_composition
 from models.crystal_stability import InterfaceParameters
 from models.errors import InputError
+from storage.artifact import ArtifactRef
 from storage.root import store_root
 from storage.store import ArtifactStore
 from storage.tables import write_any
 from tasks.parameters import RankParameters
+from tasks.rank_compositions import CompositionRankParameters
 from tasks.tables import stability_table
 
 PRESETS: dict[str, dict[str, Any]] = {
@@ -114,9 +118,39 @@ def rank_command(
             cluster=dask,
         ),
     )
+    _say_ranking(ref, out, "ranking.parquet")
+
+
+def rank_compositions_command(
+    table: Annotated[str, typer.Option("--in", help="Candidates of a screen, or formulas: file, artifact or key.")],
+    ranking: Annotated[str, typer.Option("--ranking", help="Ranked known compounds: their volume ratios are drawn.")],
+    structures: Annotated[str, typer.Option(help="Compounds with moduli, where a model is not given.")] = "starter",
+    bulk_model: Annotated[str | None, typer.Option(help="Model of log10 of the bulk modulus.")] = None,
+    shear_model: Annotated[str | None, typer.Option(help="Model of log10 of the shear modulus.")] = None,
+    insulator_model: Annotated[str | None, typer.Option(help="Model of whether the band gap is wide.")] = None,
+    metal: Annotated[str, typer.Option("--metal", help="Metal electrode: Li, Na, K, Mg, Zn or Al.")] = "Li",
+    no_redox_active: Annotated[bool, typer.Option("--no-redox-active", help="No metals such as Ti, W or Sn.")] = False,
+    members: Annotated[int, typer.Option(help="Networks per modulus, where they are trained.")] = 3,
+    out: OutOption = None,
+    store: StoreOption = None,
+    dask: ClusterOption = "local",
+) -> None:
+    """Rank compositions without a structure by how likely they stop dendrites."""
+    settings = CompositionRankParameters.model_validate({"metal": metal, "forbid_redox_active": no_redox_active})
+    parameters = CompositionRankFlowParameters(
+        compositions=table, ranking=ranking, structures=structures, bulk_model=bulk_model, shear_model=shear_model,
+        insulator_model=insulator_model, settings=settings, store=store, cluster=dask,
+    )  # fmt: skip
+    training = parameters.training.model_copy(update={"members": members})
+    ref = run_flow(rank_by_composition, parameters.model_copy(update={"training": training}))
+    _say_ranking(ref, out, "composition_ranking.parquet")
+
+
+def _say_ranking(ref: ArtifactRef, out: Path | None, name: str) -> None:
+    """Print the counts of a ranking and where it is; write it to a file that was named."""
     held = ArtifactStore.from_ref(ref)
     counts = held.manifest(ref).counts
     console.print(f"{counts['ranked']:,} ranked, {counts['excluded']:,} excluded with a reason", highlight=False)
     if out:
         write_any(held.read_table(ref), str(out))
-    console.print(str(out) if out else payload_path(ref, "ranking.parquet"), highlight=False, soft_wrap=True)
+    console.print(str(out) if out else payload_path(ref, name), highlight=False, soft_wrap=True)

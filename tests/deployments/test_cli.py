@@ -26,7 +26,7 @@ from storage.store import ArtifactStore
 COMMANDS = [
     [], ["demo"], ["campaign"], ["campaign", "run"], ["campaign", "examples"], ["ingest"], ["merge"], ["featurize"],
     ["train"], ["cross-validate"], ["tune"], ["transfer"], ["predict"], ["hull"],
-    ["screen"], ["backtest"], ["explain"], ["stability"], ["rank"], ["report"],
+    ["screen"], ["backtest"], ["explain"], ["stability"], ["rank"], ["rank-compositions"], ["report"],
     ["export"], ["artifacts"], ["artifacts", "ls"], ["artifacts", "show"], ["artifacts", "lineage"],
     ["artifacts", "verify"], ["artifacts", "why"], ["artifacts", "gc"], ["ui"], ["deploy"], ["doctor"], ["starter-set"],
 ]  # fmt: skip
@@ -289,6 +289,36 @@ def test_screen_and_rank(cli: Cli, house: House, tiny: Any, tmp_path: Path) -> N
     assert (full["reduction_potential"] <= 1).all()
     assert ranking["rank"].tolist() == list(range(1, len(ranking) + 1))
     assert (np.diff(ranking["chi"]) >= 0).all()
+
+
+def test_rank_compositions(cli: Cli, house: House, tiny: Any, tmp_path: Path) -> None:
+    """Survivors of the screen, with networks of the logarithms of the moduli and v of the ranked compounds."""
+    place = ["--store", house.root, "--dask", house.dask]
+    learn = ["--log10", "--data", tiny.structures_file, "--preset", "small", "--epochs", "2", "--members", "2", *place]
+    models = []
+    for modulus in ("bulk", "shear"):
+        ended = cli("train", "--target", f"{modulus}_modulus_vrh", "--threads", "1", "--set", "widths=[8,1]", *learn)
+        assert ended.code == 0, ended
+        models += [f"--{modulus}-model", Path(ended.last).parents[1].name]
+    lithium = tiny.structures[tiny.structures["formula"].str.contains("Li")]
+    twice = pd.concat([lithium, lithium.assign(material_id=lithium["material_id"] + "-again")])
+    twice.to_parquet(tmp_path / "known.parquet")
+    few = ["--in", house.key("candidates"), "--ranking", house.key("ranking"), *models, *place]
+    assert_one_line(cli("rank-compositions", *few), "too few to draw from")
+    known = ["--in", tmp_path / "known.parquet", "--model", house.key("model", "tasks.moduli"), "--min-band-gap", "0"]
+    ended = cli("rank", *known, "--max-above-hull", "1", *place)
+    assert ended.code == 0, ended
+    out = ["--ranking", Path(ended.last).parents[1].name, *models, "--out", tmp_path / "c.csv", *place]
+    ended = cli("rank-compositions", "--in", house.key("candidates"), *out)
+    assert ended.code == 0, ended
+    table = pd.read_csv(tmp_path / "c.csv")
+    assert re.search(rf"^{len(table)} ranked, \d+ excluded with a reason", ended.out, re.MULTILINE)
+    screened = house.store.read_table(house.store.resolve(house.key("candidates"))).to_pandas()
+    stated = screened.set_index("formula")["probability_stable"].reindex(table["formula"]).to_numpy(float)
+    np.testing.assert_allclose(table["probability_on_hull"].to_numpy(float), stated)
+    expected = table["probability_chi"] * np.where(np.isnan(stated), 1.0, stated)
+    np.testing.assert_allclose(table["probability"], expected, rtol=1e-9)
+    assert (np.diff(table["probability"]) <= 0).all()
 
 
 def test_a_dry_run_says_what_a_screen_would_take(cli: Cli, house: House) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -293,6 +294,8 @@ def test_screen_and_rank(cli: Cli, house: House, tiny: Any, tmp_path: Path) -> N
 
 def test_rank_compositions(cli: Cli, house: House, tiny: Any, tmp_path: Path) -> None:
     """Survivors of the screen, with networks of the logarithms of the moduli and v of the ranked compounds."""
+    # in a copy: further models and rankings are none of the house's
+    house = House(Path(shutil.copytree(house.root, tmp_path / "copy")), house.dask, house.printed)
     place = ["--store", house.root, "--dask", house.dask]
     learn = ["--log10", "--data", tiny.structures_file, "--preset", "small", "--epochs", "2", "--members", "2", *place]
     models = []

@@ -19,6 +19,7 @@ import pytest
 import yaml
 from hypothesis import HealthCheck, settings
 
+from prefect_home import keep_home
 from reliability import record
 
 pytest_plugins = ["loopback.fixtures"]
@@ -89,6 +90,8 @@ def prefect_server(server_store: Path) -> Iterator[object]:
     from deployments.server import embedded_server
 
     with embedded_server(server_store) as server:
+        assert server.home is not None
+        keep_home(server.home, server_store / "kept-home")
         yield server
 
 

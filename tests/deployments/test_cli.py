@@ -21,6 +21,7 @@ import yaml
 
 from command_line import Cli, Ended, assert_one_line
 from deployments.cli import _run
+from prefect_home import prepared
 from storage.scheme import EnergyScheme, with_scheme
 from storage.store import ArtifactStore
 
@@ -604,7 +605,7 @@ def test_processes_of_their_own(house: House, tiny: Any, tmp_path: Path) -> None
     """The installed command, with its own server and cluster: a success, a user's mistake in a stage, one before."""
     path = tmp_path / "in.csv"
     path.write_text("name,energy\nNaCl,-1\n")
-    place = ["--store", tmp_path / "store", "--dask", tiny.cluster_file]
+    place = ["--store", prepared(tmp_path / "store"), "--dask", tiny.cluster_file]
     assert_one_line(true_cli("ingest", "--source", f"file:{path}", *place, folder=tmp_path), "formula")
     assert_one_line(true_cli("artifacts", "show", "x", "--store", house.root, folder=tmp_path), "artifacts ls")
     ended = true_cli("artifacts", "verify", "--store", house.root, folder=tmp_path)

@@ -23,6 +23,7 @@ from deployments.server import (
     server_home,
     stop_server,
 )
+from prefect_home import prepared
 
 HOLD = """
 import sys
@@ -64,7 +65,10 @@ def servers_of(store: Path) -> list[int]:
     return found
 
 
-def test_one_server_for_all_users_and_none_after_the_last(tmp_path: Path, unconfigured: None) -> None:
+def test_one_server_for_all_users_and_none_after_the_last(
+    tmp_path: Path, unconfigured: None, prefect_server: object
+) -> None:
+    prepared(tmp_path)
     others = [hold(tmp_path) for _ in range(2)]  # both start at once: one starts the server, the other finds it
     lines = [process.stdout.readline().split() for process in others if process.stdout]
     assert sorted(started for _, started in lines) == ["False", "True"]
@@ -82,7 +86,10 @@ def test_one_server_for_all_users_and_none_after_the_last(tmp_path: Path, unconf
     assert read_state(tmp_path) is None
 
 
-def test_orphan_is_taken_over_and_a_stale_state_file_replaced(tmp_path: Path, unconfigured: None) -> None:
+def test_orphan_is_taken_over_and_a_stale_state_file_replaced(
+    tmp_path: Path, unconfigured: None, prefect_server: object
+) -> None:
+    prepared(tmp_path)
     other = hold(tmp_path)
     assert other.stdout is not None
     pid = int(other.stdout.readline().split()[0])

@@ -104,8 +104,8 @@ def check_linear_programme(table: Table, n_rows: int, seed: int) -> float:
     return worst
 
 
-def test_pymatgen_200_systems(table: Table) -> None:
-    assert check_pymatgen(table, 200, seed=0) < AGREEMENT
+def test_pymatgen_60_systems(table: Table) -> None:
+    assert check_pymatgen(table, 60, seed=0) < AGREEMENT
 
 
 def test_linear_programme_sample(table: Table) -> None:
@@ -148,6 +148,11 @@ def test_excluding_own_phases_changes_only_them(table: Table) -> None:
     assert table.hull.is_known(dense).all()
     expected = -table.hull.decomposition_energy(dense, np.zeros(len(dense)))
     np.testing.assert_allclose(others[changed[:, 0], changed[:, 1]], expected, atol=1e-9)
+
+
+@pytest.mark.soak
+def test_pymatgen_200_systems(table: Table) -> None:
+    assert check_pymatgen(table, 200, seed=1) < AGREEMENT
 
 
 @pytest.mark.soak

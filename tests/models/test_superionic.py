@@ -74,6 +74,7 @@ def test_failures_are_reasons() -> None:
         conductor_features(Structure(Lattice.cubic(60.0), ["Li", "F"], [[0] * 3, [0.5] * 3]))
 
 
+@pytest.mark.soak
 @pytest.mark.reference_data
 def test_it_orders_measured_conductivities_better_than_chance(reference_data: Path) -> None:
     rows = pd.read_parquet(reference_data / "lithium_conductivity.parquet")

@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 import psutil
 
+from deployments.server import server_home
+from prefect_home import prepared
 from storage.store import ArtifactStore
 
 
@@ -45,6 +47,8 @@ def workers(process: subprocess.Popen[bytes]) -> list[psutil.Process]:
 
 def start(tiny: Any, root: Path) -> subprocess.Popen[bytes]:
     """Start a campaign with a server and a cluster of its own."""
+    if not server_home(root).exists():
+        prepared(root)
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
     command = [
         sys.executable,

@@ -114,10 +114,19 @@ def test_campaign_form_has_a_description_for_every_field(
 
 
 def test_deploying_twice_changes_nothing(
-    prefect_server: Server, deployed: dict[str, Deployed], elsewhere: Path
+    prefect_server: Server, deployed: dict[str, Deployed], elsewhere: Path, tmp_path: Path
 ) -> None:
-    again = deploy(prefect_server, str(elsewhere / "store"), say=lambda line: None)
-    assert {item.name: item for item in again} == deployed
+    """Two of them, one with a schedule."""
+    content = yaml.safe_load(prefect_file().read_text())
+    names = {"ingest/nightly", "campaign/on-demand"}
+    content["deployments"] = [
+        one for one in content["deployments"]
+        if f"{one['entrypoint'].rpartition('.')[2]}/{one['name']}" in names
+    ]  # fmt: skip
+    two = tmp_path / "prefect.yaml"
+    two.write_text(yaml.safe_dump(content))
+    again = deploy(prefect_server, str(elsewhere / "store"), say=lambda line: None, file=two)
+    assert {item.name: item for item in again} == {name: deployed[name] for name in names}
 
 
 def test_refusal_is_one_line(prefect_server: Server, tmp_path: Path) -> None:

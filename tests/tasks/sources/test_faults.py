@@ -32,7 +32,8 @@ PROPERTIES = {
     "optimade": ("formation_energy", "structure"),
 }
 RATE = 0.3
-FEW = (1, 2, 3, 4, 5)
+#: schedules that reach nine kinds of faults; optimade sends the fewest requests
+FEW = {"oqmd": 3, "optimade": 5, "mp": 3}
 #: schedules of the long proof
 MANY = {"oqmd": 80, "optimade": 60, "mp": 60}
 
@@ -82,10 +83,10 @@ class Outcome:
 @pytest.mark.parametrize(("source", "server"), BOTH, indirect=["server"], ids=SOURCES)
 def test_seeded_faults_leave_no_trace(source: str, server: Any) -> None:
     outcome = Outcome(source, server)
-    for seed in FEW:
+    for seed in range(1, FEW[source] + 1):
         outcome.check(seed)
     assert outcome.rows == 590
-    assert sum(outcome.faults.values()) > 3 * len(FEW)
+    assert sum(outcome.faults.values()) > 3 * FEW[source]
     assert len(outcome.faults) >= 9
 
 

@@ -93,8 +93,9 @@ def judged_interfaces(crystals: Sequence[Crystal]) -> pa.Table:
     Table
         Schema ``interfaces``, in the crystals' order.
     """
-    judged = pd.concat(fan_out(_judged, crystals, "interfaces", chunk=8), ignore_index=True)
-    return pa.Table.from_pandas(judged, schema=SCHEMAS["interfaces"].arrow, preserve_index=False)
+    schema = SCHEMAS["interfaces"].arrow
+    parts = fan_out(_judged, crystals, "interfaces", chunk=8)
+    return pa.concat_tables([pa.Table.from_pandas(part, schema=schema, preserve_index=False) for part in parts])
 
 
 def _crystals(rows: pa.Table, parameters: InterfaceParameters) -> list[Crystal]:

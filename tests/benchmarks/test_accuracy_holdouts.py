@@ -26,9 +26,13 @@ def test_errors_are_those_of_each_system() -> None:
     )
     found = errors(said)
     assert found == {"Ti-O": (2, pytest.approx(0.2)), "Na-Fe-Mn-O": (1, pytest.approx(0.5))}
-    assert page({"forest": said}).splitlines() == [
-        "| network | Ti-O, 2 rows | Na-Fe-Mn-O, 1 rows |", "| --- | --- | --- |", "| forest | 0.2000 | 0.5000 |"
+    worse = said.assign(prediction=[0.3, -0.3, 1.2])
+    lines = page({"forest": said, "net": worse}).splitlines()
+    assert lines[:4] == [
+        "| network | Ti-O, 2 rows | Na-Fe-Mn-O, 1 rows |", "| --- | --- | --- |", "| forest | 0.2000 | 0.5000 |",
+        "| net | 0.3000 | 0.2000 |",
     ]  # fmt: skip
+    assert "In order of their errors: Ti-O: forest < net; Na-Fe-Mn-O: net < forest." in lines
 
 
 def test_a_line_for_each_diagram() -> None:

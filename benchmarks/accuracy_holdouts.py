@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 HELD_OUT = ("Ti-O", "Na-Fe-Mn-O")
 """Every compound that contains titanium and oxygen; every compound of at least two of the four elements alone."""
 PUBLISHED = (
-    "Published, for 561 and 96 entries: ElemNet 0.138 and 0.122, forests 0.198 and 0.179 on Magpie attributes, 0.323 and "
-    "0.405 on fractions (Jha et al., Sci. Rep. 8, 17593 (2018))."
+    "Published, for 561 and 96 entries: ElemNet 0.138 and 0.122, forests 0.198 and 0.179 on Magpie attributes, 0.323 "
+    "and 0.405 on fractions (Jha et al., Sci. Rep. 8, 17593 (2018))."
 )
 """ElemNet before both forests, on either."""
 DIAGRAMS = ("Ti-O", "Na-Mn-O", "Fe-Mn-O", "Na-Fe-O")

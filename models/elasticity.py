@@ -208,6 +208,34 @@ def isotropic_tensor(bulk: float, shear: float) -> FloatArray:
     return tensor
 
 
+def rescaled_tensor(tensor: ArrayLike, bulk_factor: float, shear_factor: float) -> FloatArray:
+    """Make a crystal stiffer or softer against compression and against shear.
+
+    In Mandel's notation C' = S C S with S = sqrt(k) J + sqrt(g) (1 - J), where J projects on changes of volume. That
+    keeps the crystal's symmetry and its stability, and multiplies the Voigt and Reuss averages by k and g exactly.
+
+    Parameters
+    ----------
+    tensor : array_like, shape (6, 6)
+        Stiffness, GPa.
+    bulk_factor, shear_factor : float
+        k and g, positive.
+
+    Returns
+    -------
+    ndarray, shape (6, 6)
+        GPa.
+    """
+    if not (bulk_factor > 0 and shear_factor > 0):
+        raise InputError(f"factors of stiffness are {bulk_factor:g} and {shear_factor:g}; give positive numbers")
+    mandel = np.sqrt(np.array([1.0, 1.0, 1.0, 2.0, 2.0, 2.0]))
+    volume = np.zeros((6, 6))
+    volume[:3, :3] = 1 / 3
+    scale = np.sqrt(bulk_factor) * volume + np.sqrt(shear_factor) * (np.eye(6) - volume)
+    full = scale @ (np.asarray(tensor, dtype=np.float64) * np.outer(mandel, mandel)) @ scale
+    return np.asarray(full / np.outer(mandel, mandel))
+
+
 def poisson_ratio(bulk: ArrayLike, shear: ArrayLike) -> FloatArray:
     """Poisson ratio (3K - 2G) / (6K + 2G), dimensionless.
 

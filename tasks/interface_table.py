@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,8 +13,14 @@ import pandas as pd
 import pyarrow as pa
 from pymatgen.core import Structure
 
-from models.crystal_stability import INTERFACE_COLUMNS, InterfaceParameters, crystal_reason, crystal_stability
-from models.elasticity import parse_tensor
+from models.crystal_stability import (
+    CORRECTED_STD,
+    INTERFACE_COLUMNS,
+    InterfaceParameters,
+    crystal_reason,
+    crystal_stability,
+)
+from models.elasticity import parse_tensor, rescaled_tensor
 from models.errors import InputError
 from models.structures import parse_structure
 from models.tensor_frame import OrientedTensor, oriented_tensors
@@ -42,6 +49,8 @@ class Crystal:
         v; NaN: from the structure.
     parameters
         Which planes, and what is called stable.
+    stated
+        The row that states the tensor: its moduli say whether they were corrected, see `corrected`.
     """
 
     identity: dict[str, Any]
@@ -50,6 +59,7 @@ class Crystal:
     lattice: Any
     volume_ratio: float
     parameters: InterfaceParameters
+    stated: Mapping[str, Any]
 
 
 def interface_table(root: str, table: str, parameters: InterfaceParameters | None = None) -> AddedColumns:
@@ -98,6 +108,36 @@ def judged_interfaces(crystals: Sequence[Crystal]) -> pa.Table:
     return pa.concat_tables([pa.Table.from_pandas(part, schema=schema, preserve_index=False) for part in parts])
 
 
+def corrected(
+    tensor: Any, stated: Mapping[str, Any], parameters: InterfaceParameters
+) -> tuple[Any, InterfaceParameters]:
+    """Correct a tensor as the moduli beside it were corrected, and state the larger error of such moduli.
+
+    Parameters
+    ----------
+    tensor
+        Stiffness as it was computed, GPa.
+    stated
+        The row: where it has ``bulk_modulus_vrh_raw`` and ``shear_modulus_vrh_raw``, its moduli are corrected ones.
+    parameters
+        With the error of a stiffness as it was computed.
+    """
+    factors = []
+    for modulus in ("bulk", "shear"):
+        now, raw = (_number(stated, f"{modulus}_modulus_vrh{which}") for which in ("", "_raw"))
+        if not (now > 0 and raw > 0):
+            return tensor, parameters
+        factors.append(now / raw)
+    std = max(parameters.log10_stiffness_std, CORRECTED_STD)
+    return rescaled_tensor(parse_tensor(tensor), *factors), replace(parameters, log10_stiffness_std=std)
+
+
+def _number(stated: Mapping[str, Any], name: str) -> float:
+    """Return a number that a row states, NaN where it states none."""
+    value = stated.get(name)
+    return float(value) if isinstance(value, int | float) else math.nan
+
+
 def _crystals(rows: pa.Table, parameters: InterfaceParameters) -> list[Crystal]:
     names = rows.column_names
     if "elastic_tensor" not in names:
@@ -119,9 +159,10 @@ def _crystals(rows: pa.Table, parameters: InterfaceParameters) -> list[Crystal]:
          for name in ("material_id", "formula")}
         for i in range(len(frame))
     ]  # fmt: skip
+    stated = frame.to_dict("records")
     return [
-        Crystal(identity, tensor, text if isinstance(text, str) else None, lattice, float(v), parameters)
-        for identity, text, lattice, tensor, v in zip(identities, *columns, strict=True)
+        Crystal(identity, tensor, text if isinstance(text, str) else None, lattice, float(v), parameters, row)
+        for identity, text, lattice, tensor, v, row in zip(identities, *columns, stated, strict=True)
     ]
 
 
@@ -130,7 +171,7 @@ def _judged(crystal: Crystal) -> pd.DataFrame:
     try:
         if crystal.tensor is None:
             raise InputError("elastic tensor is missing")
-        tensor = parse_tensor(crystal.tensor)
+        tensor, parameters = corrected(parse_tensor(crystal.tensor), crystal.stated, crystal.parameters)
         structure = None if crystal.structure is None else parse_structure(crystal.structure)
         ratio = crystal.volume_ratio
         if np.isnan(ratio):
@@ -140,7 +181,7 @@ def _judged(crystal: Crystal) -> pd.DataFrame:
         reason = crystal_reason(tensor, ratio)
         if reason is not None:
             raise InputError(reason)
-        table = crystal_stability(tensor, _cells(crystal, tensor, structure), ratio, parameters=crystal.parameters)
+        table = crystal_stability(tensor, _cells(crystal, tensor, structure), ratio, parameters=parameters)
     except InputError as error:
         nothing = dict.fromkeys(("volume_ratio", *INTERFACE_COLUMNS))
         return pd.DataFrame([crystal.identity | nothing | {"reason": str(error)}])

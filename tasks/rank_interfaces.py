@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -50,14 +52,16 @@ def with_interfaces(ranked: pd.DataFrame, stated: pd.DataFrame, kept: pd.DataFra
 def _crystals(ranked: pd.DataFrame, stated: pd.DataFrame, kept: pd.DataFrame) -> list[Crystal]:
     if "elastic_tensor" not in stated:
         return []
-    tensors = stated.drop_duplicates("material_id").set_index("material_id")["elastic_tensor"]
+    unique: list[dict[Any, Any]] = stated.drop_duplicates("material_id").to_dict("records")
+    rows_of = {str(row["material_id"]): row for row in unique}
     rows = {str(name): (text, float(v)) for name, text, v in kept[["material_id", "structure", "volume_ratio"]].values}
     crystals = []
     for name, formula in zip(ranked["material_id"], ranked["formula"], strict=True):
-        tensor = tensors.get(name)
+        row = rows_of.get(name, {})
+        tensor = row.get("elastic_tensor")
         if tensor is None or np.ndim(tensor) == 0:
             continue
         identity = {"material_id": name, "formula": formula}
         structure, ratio = rows[name]
-        crystals.append(Crystal(identity, tensor, structure, None, ratio, InterfaceParameters()))
+        crystals.append(Crystal(identity, tensor, structure, None, ratio, InterfaceParameters(), row))
     return crystals

@@ -19,10 +19,12 @@ from models.elasticity import (
     parse_tensor,
     poisson_ratio,
     pugh_ratio,
+    rescaled_tensor,
     smallest_eigenvalue,
     voigt_reuss_hill,
 )
 from models.errors import InputError
+from stiffness import random_rotation, random_stiffness, rotated
 
 REFERENCE = Path(os.environ.get("ELEMSCREEN_REFERENCE_DATA", Path(__file__).parents[3] / "shared" / "data"))
 
@@ -120,3 +122,26 @@ def test_stated_moduli_follow_from_stated_tensors():
     assert reason["mp-867695"] is None
     assert reason["mp-753195"] is None
     assert "not positive definite" in reason["mp-625998"]
+
+
+@given(st.integers(0, 1000), st.floats(0.2, 5.0), st.floats(0.2, 5.0))
+@settings(max_examples=30)
+def test_a_rescaled_crystal_has_rescaled_averages_and_its_symmetry(seed, bulk, shear):
+    tensor = random_stiffness(seed)
+    scaled = rescaled_tensor(tensor, bulk, shear)
+    before, after = voigt_reuss_hill(tensor), voigt_reuss_hill(scaled)
+    for name, factor in (("bulk", bulk), ("shear", shear)):
+        for average in ("voigt", "reuss", "vrh"):
+            old, new = (getattr(one, f"{name}_{average}")[0] for one in (before, after))
+            assert new == pytest.approx(factor * old, rel=1e-9)
+    assert is_positive_definite(scaled)[0]
+    turn = random_rotation(seed)
+    np.testing.assert_allclose(rotated(scaled, turn), rescaled_tensor(rotated(tensor, turn), bulk, shear), atol=1e-9)
+
+
+def test_an_isotropic_medium_stays_one():
+    np.testing.assert_allclose(
+        rescaled_tensor(isotropic_tensor(30, 20), 2.0, 0.5), isotropic_tensor(60, 10), atol=1e-12
+    )
+    with pytest.raises(InputError, match="positive"):
+        rescaled_tensor(isotropic_tensor(30, 20), 0.0, 1.0)

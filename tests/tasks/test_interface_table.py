@@ -57,6 +57,27 @@ def test_every_crystal_has_interfaces_or_a_reason(tmp_path: Path) -> None:
         assert max(row.chi_by_direction) == pytest.approx(row.chi)
 
 
+def test_corrected_moduli_correct_the_tensor(tmp_path: Path) -> None:
+    """A potential's soft tensor, stable as it was computed, beside moduli that were corrected to be stiff."""
+    soft = {"volume_ratio": 0.1, "elastic_tensor": json.dumps(isotropic_tensor(3.0, 1.5).tolist())}
+    soft |= {"lattice": "[[4, 0, 0], [0, 4, 0], [0, 0, 4]]", "bulk_modulus_vrh": 3.0, "shear_modulus_vrh": 1.5}
+    stiff = {"bulk_modulus_vrh": 30.0, "shear_modulus_vrh": 15.0}
+    raw = {"bulk_modulus_vrh_raw": 3.0, "shear_modulus_vrh_raw": 1.5}
+    rows = [soft | {"formula": "Li2S"}, soft | raw | stiff | {"formula": "Li2Se"}, soft | raw | {"formula": "Li2Te"}]
+    said = interface_table(str(tmp_path / "store"), table_of(tmp_path, rows)).table.to_pandas().set_index("formula")
+    assert said.loc["Li2S", "stable"].any()
+    assert not said.loc["Li2Se", "stable"].any()
+    by_hand = interface_table(
+        str(tmp_path / "store"),
+        table_of(tmp_path, [soft | {"elastic_tensor": json.dumps(isotropic_tensor(30.0, 15.0).tolist())}]),
+    ).table.to_pandas()
+    np.testing.assert_allclose(said.loc["Li2Se", "chi"], by_hand["chi"], rtol=1e-9)
+    # corrected by nothing: the same chi, with the error of such moduli
+    np.testing.assert_allclose(said.loc["Li2Te", "chi"], said.loc["Li2S", "chi"], rtol=1e-9)
+    less_sure = said.loc["Li2Te", "probability_stable"].to_numpy() < said.loc["Li2S", "probability_stable"].to_numpy()
+    assert less_sure.any()
+
+
 def test_a_lattice_states_the_frame(tmp_path: Path) -> None:
     row = {"volume_ratio": 0.1, "elastic_tensor": json.dumps(CUBIC.tolist())}
     rows = [

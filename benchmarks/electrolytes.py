@@ -121,7 +121,7 @@ def window_case() -> Case:
     def profiles() -> int:
         for row in rows[:N_PROFILES]:
             outside = (fractions[:, fractions[row] == 0] > 0).any(axis=1)
-            entries = [PDEntry(Composition(Element(ELEMENTS[e])), 0.0) for e in np.flatnonzero(fractions[row])]
+            entries = [PDEntry(Composition(ELEMENTS[e]), 0.0) for e in np.flatnonzero(fractions[row])]
             for other in np.flatnonzero(~outside):
                 composition = Composition(formulas[other])
                 entries.append(PDEntry(composition, energies[other] * composition.num_atoms))

@@ -153,7 +153,13 @@ def not_metallic(frame: pd.DataFrame, anion_formers: Sequence[str] = ANION_FORME
     return _by_elements(frame, "anion", lambda found: None if wanted & found else reason)
 
 
-def without_elements(frame: pd.DataFrame, forbidden: Sequence[str] = RADIOACTIVE) -> FilterOutcome:
+def without_elements(
+    frame: pd.DataFrame,
+    forbidden: Sequence[str] = RADIOACTIVE,
+    *,
+    stage: str = "forbidden_element",
+    why: str = "radioactive or not wanted",
+) -> FilterOutcome:
     """Keep compounds without certain elements.
 
     Parameters
@@ -162,41 +168,20 @@ def without_elements(frame: pd.DataFrame, forbidden: Sequence[str] = RADIOACTIVE
         formula.
     forbidden : sequence of str
         Symbols; the radioactive ones by default.
+    stage, why : str
+        Name of the filter, and what is said of the elements that are found.
 
     Returns
     -------
     FilterOutcome
-        Stage ``forbidden_element``.
+        Stage as named.
     """
 
     def reason(found: frozenset[str]) -> str | None:
         hits = [symbol for symbol in forbidden if symbol in found]
-        return f"contains {' '.join(hits)} (radioactive or not wanted)" if hits else None
+        return f"contains {' '.join(hits)} ({why})" if hits else None
 
-    return _by_elements(frame, "forbidden_element", reason)
-
-
-def without_redox_active(frame: pd.DataFrame, redox_active: Sequence[str]) -> FilterOutcome:
-    """Keep compounds without metals that the electrode reduces.
-
-    Parameters
-    ----------
-    frame : DataFrame
-        formula.
-    redox_active : sequence of str
-        Symbols, for instance `models.elements.REDOX_ACTIVE`.
-
-    Returns
-    -------
-    FilterOutcome
-        Stage ``redox_active``.
-    """
-
-    def reason(found: frozenset[str]) -> str | None:
-        hits = [symbol for symbol in redox_active if symbol in found]
-        return f"contains {' '.join(hits)}, which a metal electrode reduces" if hits else None
-
-    return _by_elements(frame, "redox_active", reason)
+    return _by_elements(frame, stage, reason)
 
 
 def near_hull(frame: pd.DataFrame, limit: float, *, keep_missing: bool = False) -> FilterOutcome:
@@ -262,7 +247,8 @@ def apply_filters(frame: pd.DataFrame, parameters: FilterParameters | None = Non
         stages.append(lambda t: not_metallic(t, p.anion_formers))
     stages.append(lambda t: without_elements(t, p.forbidden_elements))
     if p.redox_active:
-        stages.append(lambda t: without_redox_active(t, p.redox_active))
+        why = "which a metal electrode reduces"
+        stages.append(lambda t: without_elements(t, p.redox_active, stage="redox_active", why=why))
     if p.max_energy_above_hull is not None:
         hull = p.max_energy_above_hull
         stages.append(lambda t: near_hull(t, hull, keep_missing=p.keep_missing_hull))

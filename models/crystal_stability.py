@@ -181,6 +181,7 @@ def crystal_stability(
     if reason is not None:
         raise InputError(reason)
     hkl = planes(p.max_index)
+    scales = p.scales()
     below = {facet: waves_at(metal.tensor, facet, "below")[0] for facet in metal.facets}
     rows = []
     for cell in cells:
@@ -190,7 +191,9 @@ def crystal_stability(
                 pair = _Interface(below[facet], above, volume_ratio, surface_energy, metal.constants)
                 rows.append(
                     {"facet": _text(facet), "plane": _text(indices)}
-                    | pair.judged(p, (metal.tensor, np.array(facet, float)), (stiffness, normal))
+                    | pair.judged(
+                        scales, p.min_probability, (metal.tensor, np.array(facet, float)), (stiffness, normal)
+                    )
                 )
     return _in_every_frame(pd.DataFrame(rows), "+".join(cell.frame for cell in cells))
 
@@ -215,7 +218,8 @@ class _Interface:
 
     def judged(
         self,
-        parameters: InterfaceParameters,
+        scales: FloatArray,
+        min_probability: float,
         electrode: tuple[FloatArray, FloatArray],
         electrolyte: tuple[FloatArray, FloatArray],
     ) -> dict[str, object]:
@@ -224,13 +228,13 @@ class _Interface:
         worst: WorstDirection = worst_direction(self.below, self.above, *rest, self.constants)
         if worst.chi < 0:  # a claim is looked at more closely
             worst = finer_worst_direction(worst, electrode, electrolyte, *rest, self.constants)
-        by_scale = worst_chi_by_scale(self.below, self.above, *rest, parameters.scales(), self.constants)
+        by_scale = worst_chi_by_scale(self.below, self.above, *rest, scales, self.constants)
         probability = float((by_scale < 0).mean())
         return {
             "chi": worst.chi,
             "chi_best_direction": worst.best,
             "probability_stable": probability,
-            "stable": worst.chi < 0 and probability >= parameters.min_probability,
+            "stable": worst.chi < 0 and probability >= min_probability,
             "electrolyte_wave": worst.electrolyte_wave.tolist(),
             "electrode_wave": worst.electrode_wave.tolist(),
             "chi_by_direction": worst.by_direction.tolist(),

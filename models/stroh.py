@@ -85,7 +85,7 @@ def surface_response(tensors: ArrayLike, waves: ArrayLike, normals: ArrayLike, s
     if np.any(np.abs((wave * normal).sum(-1)) > 1e-8):
         raise InputError("direction of a wave is not in its surface; give one that is perpendicular to the normal")
     given = np.asarray(tensors, dtype=np.float64)
-    good = is_positive_definite(given) if given.ndim == 3 else np.atleast_1d(is_positive_definite(given))
+    good = is_positive_definite(given)
     n = np.broadcast_shapes(wave.shape[:1], normal.shape[:1], good.shape)[0]
     rows = np.flatnonzero(np.broadcast_to(good, (n,)))
     stiffness = np.broadcast_to(given.reshape(-1, 6, 6), (n, 6, 6))[rows]

@@ -101,14 +101,12 @@ def _write(
     stated = stated if parameters.prefer_stated else stated.iloc[:0]
     predicted = store.read_table(inputs["moduli"]).to_pandas()
     outcomes.append(choose_moduli(outcomes[-1].kept, stated, predicted, bad_stated=settings.bad_stated))
-    outcomes.append(with_volume_ratio(outcomes[-1].kept, _volume_ratios(outcomes[-1].kept, parameters.metal)))
+    outcomes.append(_from_structures(outcomes[-1].kept, parameters.metal))
     if "phases" in inputs:
         outcomes[-1] = replace(outcomes[-1], kept=with_window(outcomes[-1].kept, inputs["phases"], parameters.metal))
     limits = (parameters.max_reduction_potential, parameters.min_oxidation_potential)
     outcomes.append(within_window(outcomes[-1].kept, *limits, keep_missing=parameters.keep_unknown))
     kept = outcomes[-1].kept
-    if parameters.metal == LITHIUM.metal:
-        kept = kept.assign(superionic_likelihood=_likelihoods(kept))
     outcomes.append(rank_table(kept, settings))
     tensors = stated if parameters.metal == LITHIUM.metal else stated.iloc[:0]
     ranked, interfaces = with_interfaces(outcomes[-1].kept, tensors, kept)
@@ -162,29 +160,20 @@ def with_energy_above_hull(frame: pd.DataFrame, phases: ArtifactRef) -> pd.DataF
     return frame.assign(energy_above_hull=above)
 
 
-def _ratio_chunk(given: tuple[str, list[str | None]]) -> list[tuple[float, str | None]]:
+def _structural_chunk(given: tuple[str, list[str | None]]) -> list[tuple[float, str | None, float]]:
     metal, texts = given
     structures, reasons = parse_structures([text or "" for text in texts])
     found = volume_ratios(structures, electrode(metal))
-    pairs = zip(found.values, reasons, found.reasons, strict=True)
-    return [(float(value), first or second) for value, first, second in pairs]
+    nothing = np.full(len(texts), np.nan)
+    fast = superionic_likelihoods(structures)[0] if metal == LITHIUM.metal else nothing
+    rows = zip(found.values, reasons, found.reasons, fast, strict=True)
+    return [(float(value), first or second, float(likelihood)) for value, first, second, likelihood in rows]
 
 
-def _likelihood_chunk(texts: list[str | None]) -> list[float]:
-    structures, _ = parse_structures([text or "" for text in texts])
-    return [float(value) for value in superionic_likelihoods(structures)[0]]
-
-
-def _likelihoods(frame: pd.DataFrame) -> list[float]:
-    """Return the likelihood that each crystal conducts lithium fast; NaN where there is none."""
-    texts: list[Any] = frame["structure"].tolist()
-    chunks = [texts[start : start + 50] for start in range(0, len(texts), 50)]
-    return [one for part in fan_out(_likelihood_chunk, chunks, "conduction", chunk=1, unit=50) for one in part]
-
-
-def _volume_ratios(frame: pd.DataFrame, metal: str) -> VolumeRatios:
-    """Return the volume ratio of each candidate from its structure."""
+def _from_structures(frame: pd.DataFrame, metal: str) -> FilterOutcome:
+    """Give each candidate what its structure says: the volume ratio, and how likely it conducts lithium fast."""
     texts: list[Any] = frame["structure"].tolist()
     chunks = [(metal, texts[start : start + 50]) for start in range(0, len(texts), 50)]
-    found = [pair for part in fan_out(_ratio_chunk, chunks, "volume ratios", chunk=1, unit=50) for pair in part]
-    return VolumeRatios(np.array([value for value, _ in found], dtype=float), [reason for _, reason in found])
+    found = [row for part in fan_out(_structural_chunk, chunks, "volume ratios", chunk=1, unit=50) for row in part]
+    ratios = VolumeRatios(np.array([row[0] for row in found], dtype=float), [row[1] for row in found])
+    return with_volume_ratio(frame.assign(superionic_likelihood=[row[2] for row in found]), ratios)

@@ -27,7 +27,8 @@ PRESETS: dict[str, dict[str, Any]] = {
     "full": {"forbid_redox_active": True, "max_reduction_potential": 1.0, "min_oxidation_potential": 2.0},
 }
 """What `rank` asks of an electrolyte beside its distance from the hull and its gap. The full preset wants one that
-lithium phosphate passes (reduced at 0.7 V) and thiophosphates (1.7 V) do not, up to a cathode of 2 V."""
+lithium phosphate passes (reduced at 0.7 V) and thiophosphates (1.7 V; Zhu, He, Mo, ACS Appl. Mater. Interfaces 7, 23685
+(2015)) do not, up to a cathode of 2 V."""
 
 
 def stability_command(

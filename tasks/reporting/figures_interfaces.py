@@ -16,7 +16,7 @@ from tasks.reporting.wording import count, decimal, formula_text
 
 RATIOS = (1.0, 5 / 3, 4.0)
 """K/G of the lines in the map of regimes: brittle, Poisson's ratio 1/4, ductile."""
-_LINES = (0.0, (0, (4, 2)), (0, (1, 1.5)))
+_DASHES = ("-", (0, (4, 2)), (0, (1, 1.5)))
 _FACETS = (style.BLUE, style.ORANGE, style.PURPLE, style.RED)
 
 
@@ -40,7 +40,7 @@ def regimes(ranking: pd.DataFrame, metal: str = "Li") -> str:
         axes.set(xscale="log", yscale="log", xlim=(low, high), ylim=(axis[0], axis[-1]))
         style.log_axis(axes.xaxis, low, high)
         style.log_axis(axes.yaxis, axis[0], axis[-1])
-        for ratio, dashes in zip(RATIOS, ("-", *_LINES[1:]), strict=True):
+        for ratio, dashes in zip(RATIOS, _DASHES, strict=True):
             nu = (3 * ratio - 2) / (6 * ratio + 2)
             critical = critical_modulus_ratio(nu, axis, constants) * constants.shear_modulus
             critical[np.abs(axis - 1.0) < 0.01] = np.nan  # the line leaves at one side and comes back at the other

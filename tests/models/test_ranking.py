@@ -18,7 +18,6 @@ from models.candidate_filters import (
     split,
     wide_gap,
     without_elements,
-    without_redox_active,
 )
 from models.electrochemical_window import within_window
 from models.electrodeposition import StabilityConstants, stability_parameter
@@ -309,9 +308,10 @@ def test_parameters_are_checked():
 
 def test_redox_active_metals_are_named():
     frame = pd.DataFrame({"material_id": ["a", "b"], "formula": ["Li2WS4", "Li3PO4"]})
-    outcome = without_redox_active(frame, REDOX_ACTIVE)
+    limits = {"max_energy_above_hull": None, "min_band_gap": None}
+    outcome = apply_filters(frame, FilterParameters(redox_active=REDOX_ACTIVE, **limits))
     assert outcome.kept["material_id"].tolist() == ["b"]
-    assert outcome.excluded["reason"].tolist() == ["contains W, which a metal electrode reduces"]
+    assert outcome.excluded["reason"].tolist() == ["contains W (which a metal electrode reduces)"]
     assert outcome.excluded["stage"].tolist() == ["redox_active"]
 
 

@@ -107,9 +107,11 @@ def test_a_tensor_of_another_crystal() -> None:
 
 
 @pytest.mark.reference_data
-def test_tensors_of_a_database_are_in_the_ieee_frame(reference_data: Path) -> None:
+@pytest.mark.parametrize("n_rows", [60, pytest.param(None, marks=pytest.mark.soak)])
+def test_tensors_of_a_database_are_in_the_ieee_frame(reference_data: Path, n_rows: int | None) -> None:
     """All but a few, whose symmetry in the structure is another than in the tensor."""
-    rows = pd.read_parquet(reference_data / "elastic_structures.parquet").sample(60, random_state=0)
+    rows = pd.read_parquet(reference_data / "elastic_structures.parquet")
+    rows = rows if n_rows is None else rows.sample(n_rows, random_state=0)
     fits = []
     for row in rows.itertuples():
         tensor, structure = (
@@ -128,4 +130,4 @@ def test_tensors_of_a_database_are_in_the_ieee_frame(reference_data: Path) -> No
             np.abs(rotate_tensor(tensor, ways[one.frame].T) - in_cell).max() <= 0.05 * np.abs(tensor).max()
             for one in found if one.frame in ways
         ))  # fmt: skip
-    assert np.mean(fits) > 0.95
+    assert np.mean(fits) > 0.975

@@ -35,11 +35,13 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from models.errors import InputError
 from tasks.device import BLOCK_SIZES, worker_device
 from tasks.progress import TOPIC, publish
+from tasks.worker_process import start_method
 
 _SCHEMES = ("tcp://", "tls://", "ucx://", "ws://", "wss://")
 _LOOPBACK = {"localhost", "127.0.0.1", "::1", "0.0.0.0"}
 _GIB = 2**30
 _CONNECT_TIMEOUT = "distributed.comm.timeouts.connect"
+_START_METHOD = "distributed.worker.multiprocessing-method"
 
 #: Every worker's environment. One thread per worker process unless a task asks for more (`torch.set_num_threads`);
 #: PYTHONSAFEPATH keeps a `models/` folder in the current directory from shadowing ours.
@@ -344,6 +346,9 @@ def _start(profile: ClusterProfile, api_url: str | None) -> Cluster:
     if profile.environment_via == "nanny":
         # set before the interpreter starts: an environment set later comes too late for OpenMP and for sys.path
         dask.config.set({"distributed.nanny.pre-spawn-environ": environment})
+        if profile.cluster_class == f"{__name__}.{local_cluster.__name__}":
+            method, later = start_method(environment)
+            dask.config.set({_START_METHOD: method, "distributed.nanny.environ": later} | profile.dask)
     elif profile.environment_via == "job_script":
         lines = [f"export {name}={shlex.quote(value)}" for name, value in environment.items()]
         options["job_script_prologue"] = [*lines, *options.get("job_script_prologue", [])]

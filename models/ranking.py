@@ -36,6 +36,7 @@ RANKING_COLUMNS = (
     "material_id",
     "formula",
     "chemsys",
+    "hypothetical",
     "energy_above_hull",
     "band_gap",
     *MODULI_COLUMNS,
@@ -52,6 +53,9 @@ RANKING_COLUMNS = (
     "pareto",
 )
 """Columns of the ranking, in order; units as in the `ranking` table."""
+
+HYPOTHETICAL_SOURCE = "substitution"
+"""The column `source` of structures that were made by substitution."""
 
 SORT_KEYS = {
     "chi": (["chi", "probability_stable", "material_id"], [True, False, True]),
@@ -214,6 +218,7 @@ def rank_table(frame: pd.DataFrame, parameters: RankingParameters | None = None)
             "material_id": kept["material_id"].astype(str),
             "formula": kept["formula"].astype(str),
             "chemsys": parse_many([str(f) for f in kept["formula"]]).chemsys,
+            "hypothetical": kept["source"].eq(HYPOTHETICAL_SOURCE) if "source" in kept else False,
             "energy_above_hull": numbers(kept, "energy_above_hull"),
             "band_gap": numbers(kept, "band_gap"),
             "bulk_modulus_vrh": bulk,

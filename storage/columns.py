@@ -4,16 +4,32 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-from storage.fields import EV, LIST_F32, LIST_F64, LIST_I16, NONE, f64, field, flag, i32, text
+from storage.fields import (
+    ABOVE_HULL,
+    CHEMSYS,
+    EV,
+    FORMULA,
+    ID,
+    LIST_F32,
+    LIST_F64,
+    LIST_I16,
+    MIXED,
+    MODULI,
+    MODULI_ERRORS,
+    MODULI_NULL,
+    NONE,
+    f64,
+    field,
+    flag,
+    i32,
+    text,
+)
 
 N_ELEMENTS = 86
 """Width of ``element_fraction``: H..Pu without He, Ne, Ar, Po, At, Rn, Fr and Ra."""
 
 _FRACTIONS = pa.list_(pa.field("element", pa.float32()), N_ELEMENTS)
 
-_ID = text("material_id", "identifier, unique within its source")
-_FORMULA = text("formula", "reduced formula")
-_CHEMSYS = text("chemsys", "chemical system: element symbols in alphabetical order, joined by '-'")
 _INDEX = field(
     "index", pa.int64(), NONE, "number of the composition in the full composition space; null: not in it", null=True
 )
@@ -26,37 +42,25 @@ _SOURCE = [
     field("temperature", pa.float64(), "K", "temperature of a measured value; null for a computed one", null=True),
 ]
 _PHASE = [
-    _ID,
-    _FORMULA,
-    _CHEMSYS,
+    ID,
+    FORMULA,
+    CHEMSYS,
     f64("formation_energy_per_atom", EV, "formation energy with the elemental reference correction"),
     f64("formation_energy_raw", EV, "formation energy as the source states it"),
     f64("reference_correction", EV, "what was taken off the raw formation energy: raw minus corrected"),
     i32("n_rows", "how many accepted rows had this composition; the lowest is kept"),
     *_SOURCE,
 ]
-_MODULI = [
-    f64("bulk_modulus_vrh", "GPa", "bulk modulus, Voigt-Reuss-Hill mean"),
-    f64("shear_modulus_vrh", "GPa", "shear modulus, Voigt-Reuss-Hill mean"),
-]
-_MODULI_NULL = [column.with_nullable(True) for column in _MODULI]
-_MODULI_ERRORS = [
-    f64("log10_bulk_modulus_std", NONE, "standard deviation of log10(bulk modulus / GPa)", null=True),
-    f64("log10_shear_modulus_std", NONE, "standard deviation of log10(shear modulus / GPa)", null=True),
-    text("moduli_source", "stated (by the source) or predicted (by a model)"),
-]
-_MIXED = flag("mixed_scheme", "true when energies of two schemes were compared on request", null=True)
 _DOUBTS = [
     flag("hull_incomplete", "its chemical system has compositions known without an energy"),
     flag("out_of_domain", "it has an element with fewer than 100 training rows"),
 ]
-_ABOVE_HULL = f64("energy_above_hull", EV, "energy minus the hull of all phases; below 0 only for a prediction")
 
 _LAYER = text("layer", "layer of the network: a number, a submodule's name, or input")
 _EXPLANATION: dict[str, tuple[int, list[pa.Field]]] = {
     "layer_components": (1, [
         text("set", "elements, compounds (of two s-block and two anion groups), or table (the rows that were given)"),
-        _LAYER, _FORMULA, text("label", "group of an element, kind of a compound, or yes/no for a row", null=True),
+        _LAYER, FORMULA, text("label", "group of an element, kind of a compound, or yes/no for a row", null=True),
         f64("component_1", NONE, "first principal component of the activations"),
         f64("component_2", NONE, "second principal component of the activations")]),
     "element_similarity": (1, [
@@ -69,28 +73,28 @@ _EXPLANATION: dict[str, tuple[int, list[pa.Field]]] = {
         f64("false_positive_rate", NONE, "share of the negatives at or above it"),
         f64("true_positive_rate", NONE, "share of the positives at or above it")]),
     "predicted_diagram": (1, [
-        text("system", "chemical system as it was asked for"), _FORMULA,
+        text("system", "chemical system as it was asked for"), FORMULA,
         field("shares", LIST_F64, NONE, "atomic fractions in the order of the system's elements"),
         f64("prediction", EV, "predicted formation energy"),
         f64("predicted_hull", EV, "hull of all predictions of the system, elements at 0"),
         f64("formation_energy_per_atom", EV, "formation energy of the known phase", null=True),
         f64("hull_energy_per_atom", EV, "hull of the known phases"),
         flag("predicted_stable", "on the predicted hull"), flag("stable", "on the hull of the known phases"),
-        flag("in_space", "an element or a composition of the enumerated space, not only a known phase"), _MIXED]),
+        flag("in_space", "an element or a composition of the enumerated space, not only a known phase"), MIXED]),
 }  # fmt: skip
 
 TABLES: dict[str, tuple[int, list[pa.Field]]] = {
     "compounds": (
         2,
         [
-            _ID,
-            _FORMULA,
-            _CHEMSYS,
+            ID,
+            FORMULA,
+            CHEMSYS,
             f64("formation_energy_per_atom", EV, "formation energy as the source states it", null=True),
-            _ABOVE_HULL.with_nullable(True),
+            ABOVE_HULL.with_nullable(True),
             f64("band_gap", "eV", "electronic band gap", null=True),
             f64("volume_per_atom", "A^3/atom", "cell volume per atom", null=True),
-            *_MODULI_NULL,
+            *MODULI_NULL,
             f64("bulk_modulus_vrh_raw", "GPa", "bulk modulus before a bias correction of the source", null=True),
             f64("shear_modulus_vrh_raw", "GPa", "shear modulus before a bias correction of the source", null=True),
             field(
@@ -131,9 +135,9 @@ TABLES: dict[str, tuple[int, list[pa.Field]]] = {
     "features": (
         1,
         [
-            _ID,
-            _FORMULA,
-            _CHEMSYS,
+            ID,
+            FORMULA,
+            CHEMSYS,
             _SPLIT,
             f64("formation_energy_per_atom", EV, "formation energy the model is to learn"),
             field("element_fraction", _FRACTIONS, NONE, "atomic fractions in the order of the 86 elements"),
@@ -155,9 +159,9 @@ TABLES: dict[str, tuple[int, list[pa.Field]]] = {
     "attributes": (
         1,
         [
-            _ID,
-            _FORMULA,
-            _CHEMSYS,
+            ID,
+            FORMULA,
+            CHEMSYS,
             _SPLIT.with_nullable(True),
             f64("formation_energy_per_atom", EV, "formation energy as the source states it", null=True),
             field(
@@ -179,26 +183,26 @@ TABLES: dict[str, tuple[int, list[pa.Field]]] = {
     "predictions": (
         1,
         [
-            _ID,
-            _FORMULA,
+            ID,
+            FORMULA,
             _SPLIT,
             f64("formation_energy_per_atom", EV, "formation energy in the data"),
             f64("prediction", EV, "predicted formation energy"),
             f64("prediction_std", EV, "standard deviation over the ensemble; null for a single network", null=True),
-            _MIXED,
+            MIXED,
         ],
     ),
     "candidates": (
         3,  # 3: index is null for compositions of lists that no space holds
         [
             _INDEX,
-            _FORMULA,
-            _CHEMSYS,
+            FORMULA,
+            CHEMSYS,
             field("arity", pa.int8(), NONE, "number of elements"),
             f64("formation_energy_per_atom", EV, "predicted formation energy"),
             f64("prediction_std", EV, "standard deviation over the ensemble; null for a single network", null=True),
             f64("hull_energy_per_atom", EV, "hull of all phases at this composition"),
-            _ABOVE_HULL,
+            ABOVE_HULL,
             f64("decomposition_energy", EV, "predicted energy minus the hull of all other compositions"),
             f64("probability_stable", NONE, "calibrated probability of lying on or below the hull", null=True),
             flag("known", "the composition is among the known phases or formulas: a rediscovery"),
@@ -206,7 +210,7 @@ TABLES: dict[str, tuple[int, list[pa.Field]]] = {
             flag("charge_neutral", "integer oxidation states can balance; null: the rule does not apply", null=True),
             text("novelty", "how near the nearest known composition is: exact, within_1_percent, ... or new"),
             f64("nearest_known", NONE, "distance to it, of atomic fractions; null: further than 0.1", null=True),
-            _MIXED,
+            MIXED,
         ],
     ),
     "categories": (
@@ -227,8 +231,8 @@ TABLES: dict[str, tuple[int, list[pa.Field]]] = {
         2,  # 2: see candidates
         [
             _INDEX,
-            _FORMULA,
-            _CHEMSYS,
+            FORMULA,
+            CHEMSYS,
             field("arity", pa.int8(), NONE, "number of elements"),
             i32("n_candidates", "candidates of the chemical system"),
             f64("decomposition_energy", EV, "lowest of the system: prediction minus the hull of all others"),
@@ -241,17 +245,17 @@ TABLES: dict[str, tuple[int, list[pa.Field]]] = {
         2,  # 2: see candidates
         [
             _INDEX,
-            _FORMULA,
-            _CHEMSYS,
+            FORMULA,
+            CHEMSYS,
             field("arity", pa.int8(), NONE, "number of elements"),
             f64("formation_energy_per_atom", EV, "predicted formation energy"),
             f64("prediction_std", EV, "standard deviation over the ensemble; null for a single network", null=True),
             f64("hull_energy_per_atom", EV, "hull of all phases at this composition"),
-            _ABOVE_HULL,
+            ABOVE_HULL,
             f64("decomposition_energy", EV, "predicted energy minus the hull of all other compositions"),
             flag("known", "the composition is among the known phases"),
             flag("out_of_domain", "it has an element with fewer than 100 training rows"),
-            _MIXED,
+            MIXED,
         ],
     ),
     "all_predictions": (
@@ -262,8 +266,8 @@ TABLES: dict[str, tuple[int, list[pa.Field]]] = {
         1,
         [
             field("row", pa.int64(), NONE, "index of the first row of the input with this composition, from 0"),
-            _FORMULA,
-            _CHEMSYS,
+            FORMULA,
+            CHEMSYS,
             field("arity", pa.int8(), NONE, "number of elements"),
             field("elements", LIST_I16, NONE, "ascending places of the elements among the 86, from 0"),
             field("counts", LIST_I16, NONE, "atoms of each element in the reduced formula"),
@@ -272,8 +276,8 @@ TABLES: dict[str, tuple[int, list[pa.Field]]] = {
     "backtest": (
         1,
         [
-            _FORMULA,
-            _CHEMSYS,
+            FORMULA,
+            CHEMSYS,
             field("arity", pa.int8(), NONE, "number of elements"),
             text("anion", "anion class, such as oxide or fluoride"),
             text("group", "held-out pair of elements, or chemical system, that the row stands for"),
@@ -291,90 +295,21 @@ TABLES: dict[str, tuple[int, list[pa.Field]]] = {
             text("novelty", "how near the nearest composition known without the held-out ones is"),
         ],
     ),
-    "moduli": (1, [_ID, _FORMULA, *_MODULI, *_MODULI_ERRORS]),
+    "moduli": (1, [ID, FORMULA, *MODULI, *MODULI_ERRORS]),
     "moduli_parity": (
         1,
         [
-            _ID,
-            _FORMULA,
+            ID,
+            FORMULA,
             _SPLIT,
-            *_MODULI,
+            *MODULI,
             f64("bulk_modulus_prediction", "GPa", "predicted bulk modulus"),
             f64("shear_modulus_prediction", "GPa", "predicted shear modulus"),
         ],
     ),
-    "ranking": (
-        2,
-        [
-            i32("rank", "place in the ranking, from 1"),
-            _ID,
-            _FORMULA,
-            _CHEMSYS,
-            _ABOVE_HULL.with_nullable(True),
-            f64("band_gap", "eV", "electronic band gap", null=True),
-            *_MODULI,
-            *_MODULI_ERRORS,
-            f64("reduction_potential", "V", "potential against the metal below which it is reduced", null=True),
-            f64("oxidation_potential", "V", "potential against the metal above which it is oxidised", null=True),
-            f64("reaction_energy", EV, "energy of its reaction with an excess of the metal; 0: none", null=True),
-            f64("volume_ratio", NONE, "molar volume of the metal's ion in the compound over that of the metal"),
-            f64("poisson_ratio", NONE, "Poisson's ratio"),
-            f64("chi", "kJ/mol/nm", "stability parameter of the interface with the metal; below 0 is stable"),
-            f64("chi_q05", "kJ/mol/nm", "5 % quantile of chi under the errors of the moduli", null=True),
-            f64("chi_q95", "kJ/mol/nm", "95 % quantile of chi under the errors of the moduli", null=True),
-            f64("lambda_crit_nm", "nm", "wavelength below which surface tension stabilises the interface", null=True),
-            f64("probability_stable", NONE, "probability that chi is below 0"),
-            f64("pugh_ratio", NONE, "bulk modulus over shear modulus"),
-            f64("superionic_likelihood", NONE, "likelihood of over 1e-4 S/cm, from the structure", null=True),
-            flag("pareto", "none has a lower chi, a lower energy above hull and a wider gap at once"),
-            i32("n_interfaces", "interfaces with lithium that its elastic tensor was judged on").with_nullable(True),
-            i32("n_stable_interfaces", "of these, stable in all directions").with_nullable(True),
-            f64("chi_interface", "kJ/mol/nm", "lowest chi of an interface in its worst directions", null=True),
-            _MIXED,
-        ],
-    ),
-    "composition_ranking": (
-        1,
-        [
-            i32("rank", "place in the ranking, from 1"),
-            _FORMULA,
-            _CHEMSYS,
-            text("anion", "element whose known compounds volume ratios are drawn from; null: of all", null=True),
-            *_MODULI_NULL,
-            *_MODULI_ERRORS[:2],
-            f64("applicability", NONE, "how well the training rows support the shear modulus, 0 to 1", null=True),
-            f64("volume_ratio_median", NONE, "median of the volume ratios that are drawn from"),
-            f64("chi_q05", "kJ/mol/nm", "5 % quantile of chi", null=True),
-            f64("chi_q50", "kJ/mol/nm", "median of chi", null=True),
-            f64("chi_q95", "kJ/mol/nm", "95 % quantile of chi", null=True),
-            f64("probability_chi", NONE, "probability that chi is below 0", null=True),
-            f64("probability_on_hull", NONE, "probability of lying on or below the hull, of a screen", null=True),
-            f64("probability_insulator", NONE, "probability of a wide band gap", null=True),
-            f64("probability", NONE, "product of those of the three that are known", null=True),
-        ],
-    ),
-    "interfaces": (
-        1,
-        [
-            text("material_id", "identifier, where the row has one", null=True),
-            text("formula", "formula as given, where the row has one", null=True),
-            f64("volume_ratio", NONE, "molar volume of Li+ in the compound over that of lithium", null=True),
-            text("frame", "axes that the tensor can be stated in: cell, ieee, standard or stated", null=True),
-            text("facet", "Miller indices of lithium's facet", null=True),
-            text("plane", "Miller indices of the crystal's plane, of its conventional cell", null=True),
-            f64("chi", "kJ/mol/nm", "stability parameter in the least stable directions", null=True),
-            f64("chi_best_direction", "kJ/mol/nm", "stability parameter in the most stable directions", null=True),
-            f64("probability_stable", NONE, "part of the stiffnesses within the error for which chi is < 0", null=True),
-            flag("stable", "chi is below 0 in all directions, with the probability that is asked for", null=True),
-            field("electrolyte_wave", LIST_F64, NONE, "worst direction in the tensor's frame", null=True),
-            field("electrode_wave", LIST_F64, NONE, "worst direction in lithium's cubic axes", null=True),
-            field("chi_by_direction", LIST_F64, "kJ/mol/nm", "largest chi for each direction in the plane", null=True),
-            text("reason", "why the crystal could not be judged", null=True),
-        ],
-    ),
     "excluded": (
         1,
-        [_ID, _FORMULA, text("stage", "stage that took the row out"), text("reason", "why it was taken out")],
+        [ID, FORMULA, text("stage", "stage that took the row out"), text("reason", "why it was taken out")],
     ),
     "rejected": (
         1,
@@ -389,8 +324,8 @@ TABLES: dict[str, tuple[int, list[pa.Field]]] = {
     "formulas": (
         1,
         [
-            _FORMULA,
-            _CHEMSYS,
+            FORMULA,
+            CHEMSYS,
             text("source", "where the formula is known from"),
             text("source_id", "identifier of the row in its source", null=True),
         ],

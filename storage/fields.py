@@ -36,3 +36,22 @@ def i32(name: str, description: str) -> pa.Field:
 def flag(name: str, description: str, *, null: bool = False) -> pa.Field:
     """Return a column of yes and no."""
     return field(name, pa.bool_(), NONE, description, null=null)
+
+
+# Columns that several tables have
+
+ID = text("material_id", "identifier, unique within its source")
+FORMULA = text("formula", "reduced formula")
+CHEMSYS = text("chemsys", "chemical system: element symbols in alphabetical order, joined by '-'")
+MODULI = [
+    f64("bulk_modulus_vrh", "GPa", "bulk modulus, Voigt-Reuss-Hill mean"),
+    f64("shear_modulus_vrh", "GPa", "shear modulus, Voigt-Reuss-Hill mean"),
+]
+MODULI_NULL = [column.with_nullable(True) for column in MODULI]
+MODULI_ERRORS = [
+    f64("log10_bulk_modulus_std", NONE, "standard deviation of log10(bulk modulus / GPa)", null=True),
+    f64("log10_shear_modulus_std", NONE, "standard deviation of log10(shear modulus / GPa)", null=True),
+    text("moduli_source", "stated (by the source) or predicted (by a model)"),
+]
+MIXED = flag("mixed_scheme", "true when energies of two schemes were compared on request", null=True)
+ABOVE_HULL = f64("energy_above_hull", EV, "energy minus the hull of all phases; below 0 only for a prediction")

@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 
 from storage.columns import TABLES
 from storage.columns_learning import LEARNING_TABLES
+from storage.columns_ranking import RANKING_TABLES
 from storage.errors import SchemaError
 from storage.scheme import METADATA_KEY
 
@@ -54,7 +55,7 @@ class TableSchema:
 
 SCHEMAS: dict[str, TableSchema] = {
     name: TableSchema(name, version, pa.schema(fields))
-    for name, (version, fields) in (TABLES | LEARNING_TABLES).items()
+    for name, (version, fields) in (TABLES | LEARNING_TABLES | RANKING_TABLES).items()
 }
 """All table schemas by name."""
 

@@ -28,7 +28,7 @@ from tasks.parameters import RankParameters
 from tasks.rank_interfaces import with_interfaces
 from tasks.stage import build, stage
 
-STAGE_VERSION = 2
+STAGE_VERSION = 3
 
 
 @stage("rank")

@@ -67,6 +67,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "electrolytes:stability_command",
         r"Add `chi` \[kJ/mol/nm], `lambda_crit_nm` and P(chi < 0) to a table of moduli.",
     ),
+    "substitute": (
+        "substitute:substitute_command",
+        "Give compositions the structures of known compounds and prototypes, so that `rank` can read them; marked.",
+    ),
     "rank": (
         "electrolytes:rank_command",
         "Rank solid electrolytes by their Monroe-Newman stability against a metal electrode.",

@@ -60,14 +60,16 @@ def render_report(data: ReportData) -> str:
 def _tables(data: ReportData) -> dict[str, Any]:
     """Every table of the page by the name that the template uses."""
     candidates, flagged = tables.candidate_tables(data.candidates)
-    chosen = summary.headline_rows(data)
+    chosen, ranked = summary.headline_rows(data), tables.ranking_rows(data.ranking)
     return {
         "candidate_rows": candidates,
         "flagged_rows": flagged,
         "canaries": tables.canary_rows(data),
         "implausible": tables.unflagged_among(data.candidates, tables.IMPLAUSIBLE),
         "implausible_all": tables.IMPLAUSIBLE,
-        "ranking_rows": tables.ranking_rows(data.ranking),
+        "ranking_rows": ranked,
+        "has_window": tables.is_stated(ranked, "reduction_potential"),
+        "has_likelihood": tables.is_stated(ranked, "superionic_likelihood"),
         "reference_rows": tables.corrected_references(data.references),
         "exclusion_rows": tables.exclusion_rows(data.excluded),
         "parameter_rows": tables.flatten(data.parameters),

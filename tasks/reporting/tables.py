@@ -9,7 +9,7 @@ import pandas as pd
 
 from tasks.reporting.data import ReportData, has_rows
 from tasks.reporting.summary import flag_category
-from tasks.reporting.wording import FLAG_LABELS
+from tasks.reporting.wording import FLAG_LABELS, is_missing
 
 N_CANDIDATES, N_FLAGGED, N_RANKED, N_REASONS = 50, 20, 20, 15
 # Stable compounds that the +-5 sigma rule of the published cleaning removes: they must stay on the hull.
@@ -93,10 +93,16 @@ def ranking_rows(ranking: pd.DataFrame | None) -> list[Row]:
     columns = [
         "rank", "material_id", "formula", "energy_above_hull", "band_gap", "bulk_modulus_vrh", "shear_modulus_vrh",
         "log10_shear_modulus_std", "moduli_source", "volume_ratio", "poisson_ratio", "pugh_ratio", "chi", "chi_q05",
-        "chi_q95", "lambda_crit_nm", "probability_stable",
+        "chi_q95", "lambda_crit_nm", "probability_stable", "hypothetical", "pareto", "reduction_potential",
+        "oxidation_potential", "superionic_likelihood",
     ]  # fmt: skip
     ordered = ranking.sort_values("rank", kind="stable").head(N_RANKED)
     return [{column: row.get(column) for column in columns} for row in records(ordered)]
+
+
+def is_stated(rows: list[Row], column: str) -> bool:
+    """Whether any of the rows has a value in a column: one without is not shown."""
+    return any(not is_missing(row[column]) for row in rows)
 
 
 def corrected_references(references: pd.DataFrame | None) -> list[Row]:

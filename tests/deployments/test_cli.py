@@ -28,7 +28,7 @@ from storage.store import ArtifactStore
 COMMANDS = [
     [], ["demo"], ["campaign"], ["campaign", "run"], ["campaign", "examples"], ["ingest"], ["merge"], ["featurize"],
     ["train"], ["cross-validate"], ["tune"], ["transfer"], ["predict"], ["hull"],
-    ["screen"], ["backtest"], ["explain"], ["stability"], ["rank"], ["rank-compositions"], ["report"],
+    ["screen"], ["backtest"], ["explain"], ["stability"], ["substitute"], ["rank"], ["rank-compositions"], ["report"],
     ["export"], ["artifacts"], ["artifacts", "ls"], ["artifacts", "show"], ["artifacts", "lineage"],
     ["artifacts", "verify"], ["artifacts", "why"], ["artifacts", "gc"], ["ui"], ["deploy"], ["doctor"], ["starter-set"],
 ]  # fmt: skip
@@ -323,6 +323,32 @@ def test_rank_compositions(cli: Cli, house: House, tiny: Any, tmp_path: Path) ->
     expected = table["probability_chi"] * np.where(np.isnan(stated), 1.0, stated)
     np.testing.assert_allclose(table["probability"], expected, rtol=1e-9)
     assert (np.diff(table["probability"]) <= 0).all()
+
+
+def test_candidates_get_structures_and_are_ranked(cli: Cli, house: House, tiny: Any, tmp_path: Path) -> None:
+    place = ["--store", house.root, "--dask", house.dask]
+    out = tmp_path / "made.parquet"
+    given = ["--in", house.key("candidates"), "--known", tiny.structures_file, "--per-composition", "1"]
+    ended = cli("substitute", *given, "--out", out, *place)
+    assert ended.code == 0, ended
+    made = pd.read_parquet(out)
+    n = len(pd.read_parquet(house.store.local_path(house.store.list("candidates")[0], "candidates.parquet")))
+    assert f"{len(made):,} structures for {len(made):,} of {n:,} compositions; hypothetical" in ended.out
+    assert (made["source"] == "substitution").all()
+    key = next(ref.key for ref in house.store.list("compounds") if "substitute" in house.store.manifest(ref).stage)
+    ranked = [
+        "--in",
+        key,
+        "--model",
+        house.key("model", "tasks.moduli"),
+        "--max-above-hull",
+        "9",
+        "--min-band-gap",
+        "0",
+    ]
+    ended = cli("rank", *ranked, "--out", tmp_path / "r.csv", *place)
+    assert ended.code == 0, ended
+    assert pd.read_csv(tmp_path / "r.csv")["hypothetical"].all()
 
 
 def test_a_dry_run_says_what_a_screen_would_take(cli: Cli, house: House) -> None:

@@ -267,6 +267,21 @@ def test_text_of_the_data_is_escaped(data: ReportData) -> None:
     assert "&lt;script&gt;alert(1)" in html
 
 
+def test_the_ranking_shows_windows_stars_and_hypothetical_structures_where_there_are_some() -> None:
+    marks = ("hypothetical structure</span>", "★</td>", ">Window</span>", ">Conducts</span>")
+    html = render_report(ReportData(title="t", ranking=ranking(3)))
+    assert [mark in html for mark in marks] == [False] * 4
+    table = ranking(3).assign(
+        hypothetical=[False, True, False], pareto=[True, False, False], reduction_potential=[0.5, np.nan, 1.25],
+        oxidation_potential=[3.0, np.nan, 2.0], superionic_likelihood=[0.004, 0.31, np.nan],
+    )  # fmt: skip
+    html = render_report(ReportData(title="t", ranking=table))
+    assert [html.count(mark) for mark in marks] == [1] * 4
+    assert "0.50 … 3.00</td>" in html
+    assert "– … –</td>" in html
+    assert "31\u202f%</td>" in html
+
+
 def test_every_stage_may_be_missing() -> None:
     empty = render_report(ReportData(title="Nothing yet"))
     assert Page(empty).tags.count("svg") == 0

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from models.cgcnn import CGCNN, GraphBatch, make_batch, pack_by_atoms
 from models.crystal_graph import CrystalGraphs
 from models.errors import InputError
-from models.optimisation import learning_rate_at
+from models.optimisation import learning_rate_at, optimiser_of, set_rate
 from models.training import EpochReport, OnEpoch, TrainedNetwork
 from models.training_parameters import TrainingParameters
 from models.training_state import Progress, TrainingState, capture_state, data_digest, restore_state, to_array
@@ -43,6 +43,8 @@ class ModuliTraining(TrainingParameters):
         Atoms per step, not crystals: cells differ in size by a factor of a hundred.
     loss
         ``mae`` or ``mse``, on normalised targets.
+    precision, patience, balanced_classes, min_steps
+        Left as they are: these networks are trained in fp32, on all crystals that are given, to the end.
     n_convolutions, atom_width, hidden_width, n_hidden
         Sizes of `models.cgcnn.CGCNN`.
     """
@@ -55,6 +57,7 @@ class ModuliTraining(TrainingParameters):
     average_horizon: float = 0.05
     average_every: int = 1
     precision: str = "fp32"
+    clip_norm: float | None = 5.0
     n_convolutions: int = 3
     atom_width: int = 64
     hidden_width: int = 128
@@ -64,6 +67,12 @@ class ModuliTraining(TrainingParameters):
         super().__post_init__()
         if self.loss not in _LOSSES:
             raise InputError(f"The moduli network knows the losses {', '.join(_LOSSES)}, not {self.loss!r}.")
+        for name in _FIXED:
+            if getattr(self, name) != getattr(type(self), name):
+                raise InputError(f"The moduli network is trained in fp32 and to the end: leave {name} as it is.")
+        for name in ("n_convolutions", "atom_width", "hidden_width", "n_hidden"):
+            if getattr(self, name) < 1:
+                raise InputError(f"The moduli network needs {name} of at least 1, got {getattr(self, name)!r}.")
 
     def network(self) -> CGCNN:
         """Build the network of these sizes, initialised from torch's generator.
@@ -235,8 +244,7 @@ class _Run:
         for k, rows in enumerate(batches):
             at = self.steps_per_epoch * (epoch + k / len(batches))
             rate = learning_rate_at(int(at), n_steps, self.parameters)
-            for group in self.optimiser.param_groups:
-                group["lr"] = rate
+            set_rate(self.optimiser, rate)
             total += self._step(make_batch(self.graphs.select(rows)), self.targets[torch.from_numpy(rows)])
             self.progress.step += 1
             if self.progress.step % self.parameters.average_every == 0:
@@ -249,7 +257,8 @@ class _Run:
         output = self.network(batch)
         loss = _LOSSES[self.parameters.loss](output, targets)
         loss.backward()
-        nn.utils.clip_grad_norm_(self.network.parameters(), 5.0)
+        if self.parameters.clip_norm is not None:
+            nn.utils.clip_grad_norm_(self.network.parameters(), self.parameters.clip_norm)
         self.optimiser.step()
         return np.asarray((output.detach() - targets).abs().double().sum(dim=0).numpy())
 
@@ -294,9 +303,16 @@ _LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 }
 
 
-def _optimiser(network: nn.Module, parameters: ModuliTraining) -> torch.optim.AdamW:
-    """AdamW that decays matrices and leaves vectors (biases, batch norm) alone."""
+_FIXED = ("precision", "patience", "balanced_classes", "min_steps")
+"""Settings of `TrainingParameters` that this trainer has no use for."""
+
+
+def _optimiser(network: nn.Module, parameters: ModuliTraining) -> torch.optim.Optimizer:
+    """Decay matrices, that which embeds the features of atoms too, and leave vectors (biases, batch norm) alone."""
     weights = [p for p in network.parameters() if p.ndim > 1]
     rest = [p for p in network.parameters() if p.ndim <= 1]
-    groups = [{"params": weights, "weight_decay": parameters.weight_decay}, {"params": rest, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, lr=parameters.learning_rate)
+    groups: list[dict[str, Any]] = [
+        {"params": weights, "weight_decay": parameters.weight_decay, "rate_factor": 1.0},
+        {"params": rest, "weight_decay": 0.0, "rate_factor": 1.0},
+    ]
+    return optimiser_of(groups, parameters)

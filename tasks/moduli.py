@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields
 from typing import Any
 
 import numpy as np
@@ -26,7 +26,7 @@ from tasks.parameters import ModuliParameters
 from tasks.progress import Progress
 from tasks.stage import build, stage
 
-STAGE_VERSION = 2
+STAGE_VERSION = 3
 PREDICTION_VERSION = 1
 CALIBRATION_FOLDS = 10
 #: Rows a fold should hold, so that the error bars can be calibrated: small tables hold out more than a tenth.
@@ -55,9 +55,20 @@ def train_moduli(root: str, graphs: ArtifactRef, parameters: ModuliParameters) -
 
 
 def moduli_settings(parameters: ModuliParameters) -> ModuliTraining:
-    """Return the trainer's settings with what was changed."""
-    settings = ModuliTraining(seed=parameters.seed, threads=parameters.threads)
-    return settings if parameters.epochs is None else replace(settings, epochs=parameters.epochs)
+    """Return the trainer's settings with what was changed.
+
+    Raises
+    ------
+    InputError
+        There is no setting of a name, or it cannot have such a value.
+    """
+    known = sorted(field.name for field in fields(ModuliTraining))
+    if strange := sorted(set(parameters.settings) - set(known)):
+        raise InputError(f"the network of moduli has no setting '{strange[0]}'; it has {', '.join(known)}")
+    given = dict(parameters.settings) | {"seed": parameters.seed, "threads": parameters.threads}
+    if parameters.epochs is not None:
+        given["epochs"] = parameters.epochs
+    return ModuliTraining(**given)
 
 
 def _compounds_of(store: ArtifactStore, graphs: ArtifactRef) -> ArtifactRef:

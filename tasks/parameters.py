@@ -321,6 +321,17 @@ class ModuliParameters(Parameters):
     epochs: int | None = Field(None, ge=1, description="passes over the data; empty: the network's default")
     seed: int = Field(0, description="seed of folds, weights and row order")
     threads: int = Field(1, ge=1, description="CPU threads; part of the key, because sums differ with it")
+    settings: dict[str, Any] = Field(
+        default_factory=dict,
+        description="further settings of the network and its trainer, for example {'n_convolutions': 4, 'loss': 'mse'}",
+    )
+
+    @field_validator("settings")
+    @classmethod
+    def _are_settings(cls, value: dict[str, Any]) -> dict[str, Any]:
+        if doubled := sorted({"epochs", "seed", "threads"} & set(value)):
+            raise ValueError(f"'{doubled[0]}' is a parameter of its own; leave it out of settings")
+        return value
 
 
 class RankParameters(Parameters):

@@ -103,6 +103,41 @@ def test_reports_and_loss(data):
     assert reports[0].train_error > 0
 
 
+@pytest.mark.parametrize("settings", [{"optimiser": "sgd", "learning_rate": 0.05}, {"optimiser": "adam"}])
+def test_another_optimiser_learns_and_resumes(data, settings):
+    graphs, y, _ = data
+    parameters = replace(TINY, epochs=30, **settings)
+    kept = []
+    whole = train_moduli(
+        graphs, *y.T, parameters, on_epoch=lambda report, capture: kept.append(capture()) if report.epoch == 7 else None
+    )
+    assert whole.history[-1]["train_mae"] < 0.5 * whole.history[0]["train_mae"]
+    assert states_equal(whole.state, train_moduli(graphs, *y.T, parameters, resume=kept[0]).state)
+    usual = train_moduli(graphs, *y.T, replace(parameters, optimiser="adamw"))
+    assert not states_equal(whole.state, usual.state)
+
+
+def test_steps_are_as_long_as_they_may_be(data):
+    graphs, y, _ = data
+    clipped, free = (train_moduli(graphs, *y.T, replace(TINY, clip_norm=norm)).state for norm in (1e-3, None))
+    assert not states_equal(clipped, free)
+    assert states_equal(free, train_moduli(graphs, *y.T, replace(TINY, clip_norm=1e9)).state)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"patience": 5}, "leave patience as it is"),
+        ({"precision": "bf16"}, "leave precision as it is"),
+        ({"min_steps": 100}, "leave min_steps as it is"),
+        ({"n_convolutions": 0}, "n_convolutions of at least 1"),
+    ],
+)
+def test_settings_without_a_meaning_are_refused(change, message):
+    with pytest.raises(InputError, match=message):
+        replace(TINY, **change)
+
+
 def test_bad_targets_are_refused(data):
     graphs, y, _ = data
     with pytest.raises(InputError, match="as many moduli"):

@@ -8,16 +8,18 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from pydantic import ValidationError
 
 from models.elasticity import isotropic_tensor
 from models.electrodeposition import stability_parameter
 from models.errors import InputError
 from models.formula import parse
+from models.moduli_training import ModuliTraining
 from storage.model_files import read_model
 from storage.store import ArtifactStore
 from tasks.featurize import featurize_graphs
 from tasks.ingest import ingest
-from tasks.moduli import predict_moduli, train_moduli
+from tasks.moduli import moduli_settings, predict_moduli, train_moduli
 from tasks.parameters import ModuliParameters, RankParameters, SourceParameters
 from tasks.rank import rank
 from tasks.stage import reference
@@ -93,6 +95,20 @@ def test_rows_that_cannot_be_learned_from(tmp_path: Path, tiny: Any) -> None:
     assert counts["rows_train"] + counts["rows_calibration"] == 73
     with pytest.raises(InputError, match="at least 50"):
         train_moduli.fn(store.root, graphs_of(frame.head(20), "b.parquet"), parameters)
+
+
+def test_sizes_and_trainer_are_what_was_set() -> None:
+    given = {"n_convolutions": 2, "atom_width": 32, "optimiser": "sgd", "learning_rate": 0.01}
+    settings = moduli_settings(ModuliParameters(epochs=7, seed=3, settings=given))
+    assert (settings.n_convolutions, settings.atom_width, settings.epochs, settings.seed) == (2, 32, 7, 3)
+    assert (settings.optimiser, settings.learning_rate, settings.threads) == ("sgd", 0.01, 1)
+    assert moduli_settings(ModuliParameters()) == ModuliTraining(threads=1)
+    with pytest.raises(InputError, match=r"no setting 'n_convolution'; it has .*n_convolutions"):
+        moduli_settings(ModuliParameters(settings={"n_convolution": 2}))
+    with pytest.raises(InputError, match="optimiser is one of"):
+        moduli_settings(ModuliParameters(settings={"optimiser": "lbfgs"}))
+    with pytest.raises(ValidationError, match="'epochs' is a parameter of its own"):
+        ModuliParameters(settings={"epochs": 3})
 
 
 def test_every_candidate_is_ranked_or_has_a_reason(stages: Any) -> None:

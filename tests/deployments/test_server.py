@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from prefect.settings import get_current_settings
 
 from deployments import server as server_module
 from deployments.server import (
@@ -79,6 +81,10 @@ def test_one_server_for_all_users_and_none_after_the_last(
         assert servers_of(tmp_path) == [pid]
         assert os.environ["PREFECT_API_URL"] == server.api_url == configured_api_url()
         assert os.environ["PYTHONSAFEPATH"] == "1"
+        current = get_current_settings()  # what would be idle work on a server of one's own is left out
+        assert current.flows.heartbeat_frequency is None
+        assert str(current.api.ssl_cert_file) == os.environ["PREFECT_API_SSL_CERT_FILE"]
+        assert len(ssl.create_default_context(cafile=str(current.api.ssl_cert_file)).get_ca_certs()) == 1
         for process in others:
             process.communicate("go\n", timeout=60)
         assert is_healthy(server.api_url), "the server ended while it was in use"

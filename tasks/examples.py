@@ -21,9 +21,9 @@ from tasks.attributes import attribute_columns
 from tasks.further_columns import is_ours, read_frame
 from tasks.parameters import Parameters
 from tasks.stage import build, stage
+from tasks.train_parameters import ENERGY
 
 STAGE_VERSION = 1
-ENERGY = "formation_energy_per_atom"
 
 
 class ExampleParameters(Parameters):

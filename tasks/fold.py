@@ -35,14 +35,14 @@ from storage.artifact import ArtifactRef, ArtifactRequest
 from storage.model_files import read_model
 from storage.store import ArtifactStore, ArtifactWriter
 from tasks.checkpoint import learning_curve
-from tasks.examples import ENERGY, Examples, load_examples
+from tasks.examples import Examples, load_examples
 from tasks.learning import described_settings, learn, learning_inputs
 from tasks.loading import load_card, load_ensemble
 from tasks.preset import resolved, with_structures
 from tasks.source_model import load_source
 from tasks.stage import build, stage
 from tasks.train import measure, raw_std
-from tasks.train_parameters import TrainParameters
+from tasks.train_parameters import ENERGY, TrainParameters
 from tasks.validation_parameters import ValidationParameters
 
 STAGE_VERSION = 1

@@ -18,10 +18,11 @@ from models.stability_judgement import all_predicted_decomposition, decompositio
 from storage.artifact import ArtifactRef, ArtifactRequest
 from storage.store import ArtifactStore, ArtifactWriter
 from tasks.cross_validation import FoldRun
-from tasks.examples import ENERGY, load_examples
+from tasks.examples import load_examples
 from tasks.fold import folds_of
 from tasks.parameters import Parameters
 from tasks.stage import build, stage
+from tasks.train_parameters import ENERGY
 from tasks.validation_parameters import ValidationParameters
 
 STAGE_VERSION = 1

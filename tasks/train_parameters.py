@@ -9,6 +9,9 @@ from pydantic import Field, model_validator
 from models.registry import BASELINE_NAMES, NETWORKS
 from tasks.parameters import Parameters
 
+ENERGY = "formation_energy_per_atom"
+"""What is learnt where nothing else is asked for."""
+
 
 class TransferParameters(Parameters):
     """What becomes of the weights of the network that a training starts from."""
@@ -33,9 +36,7 @@ class TrainParameters(Parameters):
     representation: Literal["element_fraction", "magpie", "voronoi", "magpie+voronoi"] = Field(
         "element_fraction", description="what the network reads of a compound"
     )
-    target: str = Field(
-        "formation_energy_per_atom", description="column to learn; several, joined by commas, with multi_property"
-    )
+    target: str = Field(ENERGY, description="column to learn; several, joined by commas, with multi_property")
     preset: Literal["auto", "standard", "small"] = Field(
         "auto", description="`standard`, `small` for less than 30,000 rows, or which of them their number says"
     )

@@ -10,11 +10,8 @@ from rich.table import Table
 
 from deployments.commands.ingest import parse_map
 from deployments.commands.run import ClusterOption, ColumnsOption, StoreOption, console, payload_path, run_flow
-from flows.backtest import BacktestFlowParameters, backtest
 from storage.artifact import ArtifactRef
 from storage.store import ArtifactStore
-from tasks.backtest import RESULT
-from tasks.backtest_parameters import HoldoutParameters, JudgeParameters
 from tasks.parameters import SourceParameters
 from tasks.train_parameters import TrainParameters
 
@@ -45,6 +42,9 @@ def backtest_command(
     dask: ClusterOption = "local",
 ) -> None:
     """Hold compounds out, train without them, and measure precision, recall and acceleration of the finds."""
+    from flows.backtest import BacktestFlowParameters, backtest
+    from tasks.backtest_parameters import HoldoutParameters, JudgeParameters
+
     named = {"releases": tuple(early or ()), "earliest": earliest}
     ways = [
         HoldoutParameters.model_validate(
@@ -71,6 +71,8 @@ def backtest_command(
 
 def _say(ref: ArtifactRef) -> None:
     """Print one back-test's tables and where its rows are."""
+    from tasks.backtest import RESULT
+
     held = ArtifactStore.from_ref(ref)
     result = json.loads(held.read_bytes(ref, RESULT))
     parts = result["parts"]

@@ -6,23 +6,26 @@ import os
 import string
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 import yaml
 
 from deployments.commands.run import ClusterOption, StoreOption, console, payload_path, run_flow
-from flows.campaign import campaign
-from flows.parameters import CampaignParameters
-from flows.run import CampaignResult
 from models.errors import InputError
 from storage.root import store_root
+
+if TYPE_CHECKING:
+    from flows.parameters import CampaignParameters
+    from flows.run import CampaignResult
 
 campaign_app = typer.Typer(no_args_is_help=True, help="Campaigns: the whole pipeline as configured in a YAML file.")
 
 
 def load_campaign(path: Path, changes: list[str]) -> CampaignParameters:
     """Read a campaign file; `${NAME}` is replaced by the environment variable, `--set a.b=value` changes one entry."""
+    from flows.parameters import CampaignParameters
+
     if not path.is_file():
         raise InputError(f"no campaign file at {path}; see the examples that `elemscreen campaign examples` prints")
     try:
@@ -78,6 +81,8 @@ def _finish(result: CampaignResult) -> None:
 
 def demo(store: StoreOption = None, dask: ClusterOption = "local") -> None:
     """Run the whole campaign on the starter set that ships with the package: minutes on two cores."""
+    from flows.campaign import campaign
+
     parameters = load_campaign(example("demo"), [])
     _finish(run_flow(campaign, parameters.model_copy(update={"store": store_root(store), "cluster": dask})))
 
@@ -90,6 +95,8 @@ def campaign_run(
     dask: Annotated[str | None, typer.Option("--dask", help="Dask profile or scheduler address.")] = None,
 ) -> None:
     """Run a campaign; stages whose artifacts are in the store are not computed again."""
+    from flows.campaign import campaign
+
     parameters = load_campaign(file, changes or [])
     update = {"store": store_root(store or parameters.store), "cluster": dask or parameters.cluster}
     _finish(run_flow(campaign, parameters.model_copy(update=update)))

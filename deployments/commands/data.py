@@ -8,12 +8,9 @@ from typing import Annotated
 import typer
 
 from deployments.commands.run import ClusterOption, StoreOption, console, run_flow
-from flows.selfbuilt import SelfbuiltFlowParameters, selfbuilt
 from storage.root import store_root
 from storage.store import ArtifactStore
 from storage.tables import write_any, write_whole
-from tasks.inputs import as_table
-from tasks.selfbuilt import SelfbuiltParameters
 
 
 def starter_command(
@@ -25,6 +22,9 @@ def starter_command(
     dask: ClusterOption = "local",
 ) -> None:
     """Rebuild the starter set with a universal potential: two to four core-hours, resumable (extra `selfbuilt`)."""
+    from flows.selfbuilt import SelfbuiltFlowParameters, selfbuilt
+    from tasks.selfbuilt import SelfbuiltParameters
+
     starter = SelfbuiltParameters(max_candidates=max_candidates)
     ref = run_flow(selfbuilt, SelfbuiltFlowParameters(starter=starter, store=store, cluster=dask))
     held = ArtifactStore.from_ref(ref)
@@ -45,6 +45,8 @@ def export_command(
     store: StoreOption = None,
 ) -> None:
     """Write an artifact's table as a file."""
+    from tasks.inputs import as_table
+
     rows, _ = as_table(store_root(store), table)
     write_any(rows, str(out))
     console.print(f"{rows.num_rows:,} rows -> {out}", highlight=False, soft_wrap=True)

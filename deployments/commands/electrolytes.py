@@ -9,18 +9,12 @@ import pyarrow as pa
 import typer
 
 from deployments.commands.run import ClusterOption, OutOption, StoreOption, console, payload_path, run_flow, write_rows
-from flows.parameters import RankFlowParameters
-from flows.rank import rank
-from flows.rank_compositions import CompositionRankFlowParameters, rank_by_composition
-from models.crystal_stability import InterfaceParameters
 from models.errors import InputError
 from storage.artifact import ArtifactRef
 from storage.root import store_root
 from storage.store import ArtifactStore
 from storage.tables import write_any
 from tasks.parameters import RankParameters
-from tasks.rank_compositions import CompositionRankParameters
-from tasks.tables import stability_table
 
 PRESETS: dict[str, dict[str, Any]] = {
     "mechanical": {},
@@ -44,6 +38,9 @@ def stability_command(
     store: StoreOption = None,
 ) -> None:
     r"""Add `chi` \[kJ/mol/nm], `lambda_crit_nm` and P(chi < 0) to a table of moduli."""
+    from models.crystal_stability import InterfaceParameters
+    from tasks.tables import stability_table
+
     root = store_root(store)
     if not anisotropic:
         write_rows(root, stability_table(root, table), out)
@@ -100,6 +97,9 @@ def rank_command(
     dask: ClusterOption = "local",
 ) -> None:
     """Rank solid electrolytes by their Monroe-Newman stability against a metal electrode."""
+    from flows.parameters import RankFlowParameters
+    from flows.rank import rank
+
     if preset not in PRESETS:
         raise InputError(f"--preset {preset} is not known; choose {' or '.join(PRESETS)}")
     if preset == "full" and phases is None:
@@ -137,6 +137,9 @@ def rank_compositions_command(
     dask: ClusterOption = "local",
 ) -> None:
     """Rank compositions without a structure by how likely they stop dendrites."""
+    from flows.rank_compositions import CompositionRankFlowParameters, rank_by_composition
+    from tasks.rank_compositions import CompositionRankParameters
+
     settings = CompositionRankParameters.model_validate({"metal": metal, "forbid_redox_active": no_redox_active})
     parameters = CompositionRankFlowParameters(
         compositions=table, ranking=ranking, structures=structures, bulk_model=bulk_model, shear_model=shear_model,

@@ -9,11 +9,8 @@ import typer
 from rich.table import Table
 
 from deployments.commands.run import ClusterOption, MixedOption, StoreOption, console, payload_path, run_flow
-from flows.explain import ExplainFlowParameters, explain
 from storage.artifact import ArtifactRef
 from storage.store import ArtifactStore
-from tasks.explain import PAGE, RESULT
-from tasks.explain_parameters import ExplainParameters
 
 _Texts = list[str] | None
 
@@ -43,6 +40,9 @@ def explain_command(
     dask: ClusterOption = "local",
 ) -> None:
     """Look into a network: likeness of elements, linear probes of its layers, predicted phase diagrams."""
+    from flows.explain import ExplainFlowParameters, explain
+    from tasks.explain_parameters import ExplainParameters
+
     given: dict[str, Any] = {"layers": layer, "systems": system, "probes": probe}
     given["elements"] = [symbol.strip() for symbol in elements.split(",")] if elements else None
     explaining = ExplainParameters.model_validate(
@@ -58,6 +58,8 @@ def explain_command(
 
 def _say(ref: ArtifactRef) -> None:
     """Print the numbers in short, and where the page is."""
+    from tasks.explain import PAGE, RESULT
+
     result = json.loads(ArtifactStore.from_ref(ref).read_bytes(ref, RESULT))
     console.print(_layers(result))
     for entry in result["not_probed"]:

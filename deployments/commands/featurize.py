@@ -8,10 +8,8 @@ import typer
 
 from deployments.commands.ingest import MapOption, parse_map
 from deployments.commands.run import ClusterOption, OutOption, StoreOption, console, payload_path, run_flow
-from flows.featurize import FeaturizeFlowParameters, featurize
 from storage.store import ArtifactStore
 from storage.tables import table_format, write_any
-from tasks.attributes import FeaturizeParameters, attribute_columns
 from tasks.parameters import SourceParameters
 
 
@@ -33,6 +31,9 @@ def featurize_command(
     `magpie` and `voronoi` are the attributes of Ward et al. for every row; `element_fraction` cleans the rows for
     training first.
     """
+    from flows.featurize import FeaturizeFlowParameters, featurize
+    from tasks.attributes import FeaturizeParameters, attribute_columns
+
     if out is not None:
         table_format(out)  # an ending that is not understood is better said before the work
     featurizing = FeaturizeParameters.model_validate({"features": features, "seconds_per_structure": seconds})

@@ -7,18 +7,12 @@ from typing import Annotated, Any
 import typer
 
 from deployments.commands.run import ClusterOption, OutOption, StoreOption, console, payload_path, run_flow
-from flows.ingest import ingest
-from flows.parameters import IngestParameters
 from models.errors import InputError
 from storage.artifact import ArtifactRef
 from storage.root import store_root
 from storage.store import ArtifactStore
 from storage.tables import table_format, write_any
-from tasks.drift import DriftParameters, findings
-from tasks.inputs import as_compounds
-from tasks.merge_sources import merge_sources
 from tasks.parameters import SourceParameters
-from tasks.stage import reference
 
 
 def parse_map(pairs: list[str] | None) -> dict[str, str]:
@@ -100,6 +94,10 @@ def ingest_command(
     dask: ClusterOption = "local",
 ) -> None:
     """Read one source into the store; rows that cannot be used are kept under rejected/ with their reason."""
+    from flows.ingest import ingest
+    from flows.parameters import IngestParameters
+    from tasks.drift import DriftParameters, findings
+
     if out is not None:
         table_format(out)  # an ending that is not understood is better said before the work
     query = _given(chemsys=_listed(chemsys), elements=_listed(elements), ids=_listed(ids))
@@ -123,6 +121,10 @@ def merge_command(
     store: StoreOption = None,
 ) -> None:
     """Put the rows of several sources side by side; nothing is averaged, measured energies stay apart."""
+    from tasks.inputs import as_compounds
+    from tasks.merge_sources import merge_sources
+    from tasks.stage import reference
+
     if len(tables) < 2:
         raise InputError("merge takes two tables or more: --in A --in B")
     root = store_root(store)

@@ -18,16 +18,11 @@ from deployments.commands.run import (
     write_rows,
 )
 from deployments.commands.validate import read_entries, rows_given, say_comparison
-from flows.cross_validate import CrossValidateParameters, cross_validate
-from flows.parameters import TrainFlowParameters
-from flows.train import train
 from models.errors import InputError
 from storage.artifact import ArtifactRef
 from storage.model_files import read_model
 from storage.root import store_root
-from tasks.examples import ENERGY
-from tasks.tables import predict_table
-from tasks.validation_parameters import ValidationParameters
+from tasks.train_parameters import ENERGY
 
 SettingsOption = Annotated[
     list[str] | None,
@@ -81,6 +76,11 @@ def train_command(
     dask: ClusterOption = "local",
 ) -> None:
     """Train one network or an ensemble, on formation energies or on any other column."""
+    from flows.cross_validate import CrossValidateParameters, cross_validate
+    from flows.parameters import TrainFlowParameters
+    from flows.train import train
+    from tasks.validation_parameters import ValidationParameters
+
     changes = {"representation": representation, "members": members, "restarts": restarts, "seed": seed}
     if init is not None:
         changes["transfer"] = {"frozen": frozen, "rate_decay": rate_decay}
@@ -117,5 +117,7 @@ def predict_command(
     store: StoreOption = None,
 ) -> None:
     """Add `prediction` and `prediction_std` to a table; with a calibrated model its 95 % interval, too."""
+    from tasks.tables import predict_table
+
     root = store_root(store)
     write_rows(root, predict_table(root, model, table, allow_mixed), out)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from dask.system import CPU_COUNT
@@ -18,22 +18,17 @@ from deployments.commands.run import (
     run_flow,
     write_rows,
 )
-from flows.parameters import ScreenFlowParameters
-from flows.screen import screen
 from models.errors import InputError
-from models.student_recall import Recall
 from storage.artifact import ArtifactRef
 from storage.root import store_root
 from storage.store import ArtifactStore
 from storage.tables import write_any
 from storage.writer import REJECTED
-from tasks.cluster import usual_block_size
-from tasks.estimate import Estimate, estimate_screen
 from tasks.parameters import ScreenParameters, SpaceParameters
-from tasks.predictions import prediction_parts
-from tasks.screen import PREDICTIONS
-from tasks.student import read_recall
-from tasks.tables import hull_table
+
+if TYPE_CHECKING:
+    from models.student_recall import Recall
+    from tasks.estimate import Estimate
 
 _SHOWN = 3  # files of predictions that are named, beside the last
 
@@ -46,6 +41,8 @@ def hull_command(
     store: StoreOption = None,
 ) -> None:
     """Add `hull_energy_per_atom`, `energy_above_hull` and `decomposition_energy` to a table."""
+    from tasks.tables import hull_table
+
     root = store_root(store)
     write_rows(root, hull_table(root, phases, table, allow_mixed), out)
 
@@ -109,6 +106,11 @@ def screen_command(
     dask: ClusterOption = "local",
 ) -> None:
     """Screen a composition space, or a list of formulas, against the convex hull of the known phases."""
+    from flows.parameters import ScreenFlowParameters
+    from flows.screen import screen
+    from tasks.cluster import usual_block_size
+    from tasks.estimate import estimate_screen
+
     space = _space(_rule(elements, exclude, required, arity, max_atoms), formulas)
     screening = ScreenParameters.model_validate(
         {"spaces": (space,), "threshold": threshold, "precision": precision, "allow_mixed_scheme": allow_mixed}
@@ -155,6 +157,8 @@ def _rounded(number: float) -> int:
 
 def _print_counts(ref: ArtifactRef, threshold: float) -> None:
     """Say how many compositions there were, and what became of a list's rows."""
+    from tasks.student import read_recall
+
     store = ArtifactStore.from_ref(ref)
     manifest = store.manifest(ref)
     for role, record in manifest.inputs.items():
@@ -188,6 +192,9 @@ def _recall_line(recall: Recall) -> str:
 
 def _print_predictions(ref: ArtifactRef) -> None:
     """Say where the predictions of all compositions lie, in the order of the index."""
+    from tasks.predictions import prediction_parts
+    from tasks.screen import PREDICTIONS
+
     parts = prediction_parts(ArtifactStore.from_ref(ref), ref)
     console.print(f"all predictions, {len(parts):,} files in the order of the index:", highlight=False)
     for number, found in enumerate(parts):

@@ -8,7 +8,6 @@ import typer
 
 from deployments.commands.run import ClusterOption, StoreOption, console
 from deployments.deploy import deploy
-from deployments.doctor import examine
 from deployments.server import embedded_server
 from storage.root import store_root
 
@@ -32,6 +31,8 @@ def deploy_command(store: StoreOption = None, dask: ClusterOption = "local") -> 
 
 def doctor_command(store: StoreOption = None) -> None:
     """Say what this machine has and lacks; exit code 1 when something will not work."""
+    from deployments.doctor import examine
+
     findings = examine(store_root(store))
     for finding in findings:
         console.print(f"{_MARKS[finding.status]} {finding.subject:<12}", end="")

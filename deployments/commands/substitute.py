@@ -7,10 +7,8 @@ from typing import Annotated
 import typer
 
 from deployments.commands.run import ClusterOption, OutOption, StoreOption, console, payload_path, run_flow
-from flows.substitute import SubstituteFlowParameters, substitute
 from storage.store import ArtifactStore
 from storage.tables import table_format, write_any
-from tasks.substitute import SubstituteParameters
 
 
 def substitute_command(
@@ -26,6 +24,9 @@ def substitute_command(
     dask: ClusterOption = "local",
 ) -> None:
     """Give compositions the structures of known compounds and prototypes, so that `rank` can read them; marked."""
+    from flows.substitute import SubstituteFlowParameters, substitute
+    from tasks.substitute import SubstituteParameters
+
     if out is not None:
         table_format(out)
     settings = SubstituteParameters.model_validate(

@@ -8,14 +8,9 @@ import typer
 
 from deployments.commands.run import ClusterOption, ColumnsOption, StoreOption, run_flow
 from deployments.commands.validate import read_entries, rows_given, say_comparison
-from flows.transfer import TransferFlowParameters, transfer
 from storage.model_files import read_model
 from storage.root import store_root
 from storage.store import ArtifactStore
-from tasks.examples import ENERGY
-from tasks.inputs import as_model
-from tasks.source_model import training_of
-from tasks.validation_parameters import ValidationParameters
 
 _Texts = list[str] | None
 
@@ -48,6 +43,12 @@ def transfer_command(
     dask: ClusterOption = "local",
 ) -> None:
     """Fine-tune a network on a small table, fold by fold, beside the same from scratch and the network as it is."""
+    from flows.transfer import TransferFlowParameters, transfer
+    from tasks.inputs import as_model
+    from tasks.source_model import training_of
+    from tasks.train_parameters import ENERGY
+    from tasks.validation_parameters import ValidationParameters
+
     root = store_root(store)
     model = as_model(root, source)
     card, _ = read_model(model, ArtifactStore(root))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 import yaml
@@ -13,14 +13,13 @@ from rich.table import Table
 
 from deployments.commands.run import ClusterOption, ColumnsOption, StoreOption, console, payload_path, run_flow
 from deployments.commands.validate import read_entries, rows_given
-from flows.tune import TuneFlowParameters, tune
 from models.registry import BASELINE_NAMES
 from storage.artifact import ArtifactRef
 from storage.store import ArtifactStore
-from tasks.examples import ENERGY
-from tasks.train_parameters import TrainParameters
-from tasks.tune import SUMMARY
-from tasks.tune_parameters import TuneParameters
+from tasks.train_parameters import ENERGY, TrainParameters
+
+if TYPE_CHECKING:
+    from tasks.tune_parameters import TuneParameters
 
 _Texts = list[str] | None
 _SHOWN = 10
@@ -74,6 +73,9 @@ def tune_command(
     dask: ClusterOption = "local",
 ) -> None:
     """Search for the settings with which a network learns best; validation rows are never looked at."""
+    from flows.tune import TuneFlowParameters, tune
+    from tasks.tune_parameters import TuneParameters
+
     common = {"preset": preset, "threads": threads, "target": target, "representation": representation}
     (entry,) = read_entries([f"{model}@{','.join(settings or [])}"], common)
     asked = {"space": tuple(space), "sampler": sampler, "n_trials": trials, "batch": batch, "eta": eta, "seed": seed}
@@ -94,6 +96,8 @@ def _say(
     ref: ArtifactRef, rows: Sequence[str], settings: Sequence[str], training: TrainParameters, tuning: TuneParameters
 ) -> None:
     """Print the best trials, what matters, and the command that trains with the best settings."""
+    from tasks.tune import SUMMARY
+
     store = ArtifactStore.from_ref(ref)
     summary = json.loads(store.read_bytes(ref, SUMMARY))
     lines = store.read_table(ref, "trials").to_pylist()

@@ -6,7 +6,7 @@ import copy
 import json
 import re
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 import yaml
@@ -22,18 +22,15 @@ from deployments.commands.run import (
     print_table,
     run_flow,
 )
-from flows.cross_validate import CrossValidateParameters, cross_validate
 from models.errors import InputError
 from models.registry import BASELINE_NAMES
-from models.training_parameters import TrainingParameters
 from storage.artifact import ArtifactRef
 from storage.store import ArtifactStore
-from tasks.cross_validation import SUMMARY
-from tasks.examples import ENERGY, ExampleParameters
-from tasks.further_columns import is_ours
 from tasks.parameters import SourceParameters
-from tasks.train_parameters import TrainParameters
-from tasks.validation_parameters import EntryParameters, ValidationParameters
+from tasks.train_parameters import ENERGY, TrainParameters
+
+if TYPE_CHECKING:
+    from tasks.validation_parameters import EntryParameters
 
 _Texts = list[str] | None
 _NUMBERS_WIDTH = 70
@@ -77,6 +74,9 @@ def validate_command(
     dask: ClusterOption = "local",
 ) -> None:
     """Train networks and baselines on the same folds, in parallel, and say which differences are real."""
+    from flows.cross_validate import CrossValidateParameters, cross_validate
+    from tasks.validation_parameters import ValidationParameters
+
     common = {"epochs": epochs, "preset": preset, "threads": threads, "target": target}
     entries = read_entries(entry or ["elemnet"], common, init, seeds)
     parameters = CrossValidateParameters(
@@ -105,6 +105,9 @@ def rows_given(
     log10: bool = False,
 ) -> dict[str, Any]:
     """Return the parameters of a flow that say which rows are learnt from, and how a file is read."""
+    from tasks.examples import ExampleParameters
+    from tasks.further_columns import is_ours
+
     source = "starter" if data == "starter" else f"file:{data.removeprefix('file:')}"
     targets = tuple(name.strip() for name in target.split(",") if name.strip())
     by_rules = not plain and not log10 and above is None and targets == (ENERGY,)
@@ -150,6 +153,8 @@ def read_entries(
 
 
 def _listed_entry(item: dict[str, Any], common: dict[str, Any], init: str | None, n_seeds: int) -> EntryParameters:
+    from tasks.validation_parameters import EntryParameters
+
     training = copy.deepcopy(common) | _numbers(item.get("training") or {})
     starts = None if training.get("network") in BASELINE_NAMES else init
     return EntryParameters.model_validate({"init": starts, "n_seeds": n_seeds} | item | {"training": training})
@@ -157,6 +162,9 @@ def _listed_entry(item: dict[str, Any], common: dict[str, Any], init: str | None
 
 def _entry(text: str, common: dict[str, Any], init: str | None, n_seeds: int) -> EntryParameters:
     """Return the entry of ``NETWORK@SETTING=VALUE,...``: of the training, of the trainer, or of the network."""
+    from models.training_parameters import TrainingParameters
+    from tasks.validation_parameters import EntryParameters
+
     network, _, changes = text.partition("@")
     training: dict[str, Any] = {"network": network} | copy.deepcopy(common)
     of_trainer = {name for name in TrainingParameters().__dict__ if name not in TrainParameters.model_fields}
@@ -207,6 +215,8 @@ def _numbers(read: Any) -> Any:
 
 def say_comparison(ref: ArtifactRef) -> None:
     """Print the errors of all entries and what their differences are worth."""
+    from tasks.cross_validation import SUMMARY
+
     summary = json.loads(ArtifactStore.from_ref(ref).read_bytes(ref, SUMMARY))
     of_classes = "brier" in summary["entries"][0]
     name, shown = ("brier", "Brier") if of_classes else ("mae", "MAE")

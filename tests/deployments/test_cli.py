@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import re
@@ -119,7 +120,18 @@ def test_the_tree_says_of_each_command_what_it_says_of_itself() -> None:
     }
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["artifacts", "ls"], ["report", "--help"]], ids=" ".join)
+def test_help_comes_at_once(tmp_path: Path) -> None:
+    """Of every command: the libraries that take seconds are loaded when it runs."""
+    code = (
+        "import sys; from deployments.commands.app import COMMANDS, load; "
+        "print({name: sorted({'prefect', 'distributed', 'torch', 'scipy'} & set(sys.modules)) for name in COMMANDS "
+        "if load(name)})"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert {name: loaded for name, loaded in ast.literal_eval(done.stdout).items() if loaded} == {}
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["artifacts", "ls"], ["rank", "--help"]], ids=" ".join)
 def test_commands_that_run_no_flow_start_at_once(arguments: list[str], tmp_path: Path) -> None:
     """They load neither Prefect nor Dask nor torch, which take seconds."""
     code = (

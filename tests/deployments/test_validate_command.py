@@ -13,9 +13,9 @@ from deployments.commands.validate import read_entries, rows_given
 from models.errors import InputError
 from models.registry import BASELINE_NAMES
 from models.training_parameters import TrainingParameters
-from tasks.examples import ENERGY, ExampleParameters
+from tasks.examples import ExampleParameters
 from tasks.learning import training_settings
-from tasks.train_parameters import TrainParameters
+from tasks.train_parameters import ENERGY, TrainParameters
 
 COMMON = {"epochs": None, "preset": "small", "threads": 1, "target": ENERGY}
 

@@ -20,14 +20,14 @@ from storage.store import ArtifactStore
 from tasks.attributes import FeaturizeParameters, featurize_attributes
 from tasks.calibrate import calibrate
 from tasks.cross_validation import FoldRun, summarise_folds
-from tasks.examples import ENERGY, ExampleParameters, Examples, choose_examples, load_examples
+from tasks.examples import ExampleParameters, Examples, choose_examples, load_examples
 from tasks.fold import plan_folds, run_fold
 from tasks.ingest import ingest
 from tasks.loading import load_predictor
 from tasks.parameters import SourceParameters
 from tasks.stage import reference
 from tasks.train import train_network
-from tasks.train_parameters import TrainParameters
+from tasks.train_parameters import ENERGY, TrainParameters
 from tasks.validation_parameters import ValidationParameters
 
 BOTH = ("band_gap", "volume_per_atom")

@@ -16,7 +16,7 @@ from models.uncertainty import expected_calibration_error, tempered
 from storage.artifact import ArtifactRef
 from storage.model_files import read_model
 from storage.store import ArtifactStore
-from tasks.examples import ENERGY, ExampleParameters, choose_examples, load_examples
+from tasks.examples import ExampleParameters, choose_examples, load_examples
 from tasks.fold import RESULT, plan_folds, run_fold
 from tasks.ingest import ingest
 from tasks.loading import load_ensemble, load_predictor
@@ -24,7 +24,7 @@ from tasks.parameters import SourceParameters
 from tasks.predicted_columns import predicted_columns
 from tasks.source_model import load_source
 from tasks.train import train_network
-from tasks.train_parameters import TrainParameters, TransferParameters
+from tasks.train_parameters import ENERGY, TrainParameters, TransferParameters
 from tasks.validation_parameters import ValidationParameters
 
 SMALL: dict[str, dict[str, Any]] = {

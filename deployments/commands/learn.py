@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -23,6 +23,9 @@ from storage.artifact import ArtifactRef
 from storage.model_files import read_model
 from storage.root import store_root
 from tasks.train_parameters import ENERGY
+
+if TYPE_CHECKING:
+    from tasks.validation_parameters import EntryParameters
 
 SettingsOption = Annotated[
     list[str] | None,
@@ -76,10 +79,8 @@ def train_command(
     dask: ClusterOption = "local",
 ) -> None:
     """Train one network or an ensemble, on formation energies or on any other column."""
-    from flows.cross_validate import CrossValidateParameters, cross_validate
     from flows.parameters import TrainFlowParameters
     from flows.train import train
-    from tasks.validation_parameters import ValidationParameters
 
     changes = {"representation": representation, "members": members, "restarts": restarts, "seed": seed}
     if init is not None:
@@ -89,13 +90,21 @@ def train_command(
     rows = rows_given(data, columns, database, functional, temperature, target, above, plain, log10)
     where = rows | {"attributes": attributes, "store": store, "cluster": dask}
     if folds is not None:
-        if teacher is not None:
-            raise InputError("a teacher has learnt from all folds: leave --teacher out, or --folds")
-        parameters = CrossValidateParameters(entries=(entry,), validation=ValidationParameters(folds=folds), **where)
-        say_comparison(run_flow(cross_validate, parameters))
+        _over_folds(entry, folds, teacher, where)
     else:
         lessons = {"teacher": teacher, "taught": {"compositions": taught}}
         _say(run_flow(train, TrainFlowParameters(training=entry.training, init=init, **lessons, **where)))
+
+
+def _over_folds(entry: EntryParameters, folds: int, teacher: str | None, where: dict[str, Any]) -> None:
+    """Cross-validate a network instead of training it once."""
+    from flows.cross_validate import CrossValidateParameters, cross_validate
+    from tasks.validation_parameters import ValidationParameters
+
+    if teacher is not None:
+        raise InputError("a teacher has learnt from all folds: leave --teacher out, or --folds")
+    parameters = CrossValidateParameters(entries=(entry,), validation=ValidationParameters(folds=folds), **where)
+    say_comparison(run_flow(cross_validate, parameters))
 
 
 def _say(ref: ArtifactRef) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -305,21 +306,24 @@ def _free_port() -> int:
     return port
 
 
-def _certificate(home: Path) -> Path:
-    """Return a file with one certificate: Prefect's clients, two for every task, load all that they are given.
+def _certificate(home: Path) -> Path | None:
+    """Return a file with one certificate, None where there is none to take.
 
-    The embedded server speaks plain HTTP on the loopback. Without this, each client reads the whole list of
-    authorities, which takes 30 ms of processor.
+    Prefect's clients, two for every task, load all certificates that they are given: 30 ms of processor for the usual
+    list of authorities. The embedded server speaks plain HTTP on the loopback and needs none.
     """
     file = home / "certificate.pem"
     if not file.exists():
         import certifi
 
-        end = "-----END CERTIFICATE-----\n"
         text = Path(certifi.where()).read_text(encoding="utf-8")
-        begin = text.index("-----BEGIN CERTIFICATE-----")
+        found = re.search(
+            r"^-----BEGIN CERTIFICATE-----$.*?^-----END CERTIFICATE-----$", text, re.DOTALL | re.MULTILINE
+        )
+        if found is None:  # somebody's own list, in another form: nothing is lost but time
+            return None
         part = file.with_name(f"{file.name}.{os.getpid()}")
-        part.write_text(text[begin : text.index(end, begin) + len(end)], encoding="utf-8")
+        part.write_text(found.group() + "\n", encoding="utf-8")
         part.replace(file)
     return file
 
@@ -338,9 +342,9 @@ def _use(server: Server, verbose: bool) -> Iterator[None]:
     environment = CHILD_ENVIRONMENT | {"PREFECT_API_URL": server.api_url} | console_log_environment(verbose)
     settings: dict[Any, Any] = {PREFECT_API_URL: server.api_url}
     if server.home is not None:
-        certificate = str(_certificate(server.home))
-        environment |= {"PREFECT_HOME": str(server.home), "PREFECT_API_SSL_CERT_FILE": certificate}
-        settings |= {PREFECT_HOME: str(server.home), PREFECT_API_SSL_CERT_FILE: certificate}
+        environment["PREFECT_HOME"] = settings[PREFECT_HOME] = str(server.home)
+        if certificate := _certificate(server.home):
+            environment["PREFECT_API_SSL_CERT_FILE"] = settings[PREFECT_API_SSL_CERT_FILE] = str(certificate)
         # nobody listens to the heartbeats of a flow here, and each flow would wait half a second for its first
         settings[PREFECT_FLOWS_HEARTBEAT_FREQUENCY] = None
     before = {name: os.environ.get(name) for name in environment}

@@ -50,7 +50,7 @@ class Templates:
         Of the structures.
     preference : ndarray, shape (n,)
         Which of equally likely templates comes first: the one with the lower number, such as an energy above hull;
-        NaN comes last.
+        NaN comes last, and is below every limit.
     limit : float
         Of the preference: what has a higher one is known, but no template.
     """
@@ -85,13 +85,16 @@ class Templates:
         return cls([one.key for one in found], [PROTOTYPE] * len(found), texts, parse_many(formulas), nothing)
 
     @cached_property
-    def by_stoichiometry(self) -> dict[tuple[int, ...], NDArray[np.int64]]:
-        """Rows of each stoichiometry: coprime amounts in ascending order."""
+    def by_stoichiometry(self) -> dict[tuple[int, ...], tuple[NDArray[np.int64], NDArray[np.int64]]]:
+        """Rows (m,) of each stoichiometry, coprime amounts in ascending order, and their elements (m, k)."""
         rows: dict[tuple[int, ...], list[int]] = {}
         for row in np.flatnonzero(self.compositions.valid & ~(self.preference > self.limit)):
             amounts = _by_amount(self.compositions, int(row))[1]
             rows.setdefault(tuple(amounts.tolist()), []).append(int(row))
-        return {key: np.array(found, dtype=np.int64) for key, found in rows.items()}
+        return {
+            key: (np.array(found), np.stack([_by_amount(self.compositions, row)[0] for row in found]))
+            for key, found in rows.items()
+        }
 
     @cached_property
     def reduced(self) -> dict[str, str]:
@@ -108,6 +111,8 @@ class Substitution:
     ----------
     identifier, kind, structure : str
         Of the template.
+    formula : str
+        Reduced formula of the composition that gets the structure.
     exchanged : dict of str to str
         Template's element to the new one, all of them.
     log10_probability : float
@@ -117,6 +122,7 @@ class Substitution:
     identifier: str
     kind: str
     structure: str
+    formula: str
     exchanged: dict[str, str]
     log10_probability: float
 
@@ -148,7 +154,7 @@ def substitutions(composition: ParsedFormulas, templates: Sequence[Templates], n
     for known in templates:
         if identifier := known.reduced.get(composition.reduced[0]):
             raise InputError(f"its structure is known: {identifier}")
-    ways = [way for at, one in enumerate(templates) for way in _ways(composition, one, at)]
+    ways = [way for at, one in enumerate(templates) for way in _ways(composition, one, at, n)]
     if not ways:
         raise InputError("no known structure has its stoichiometry")
     ways.sort(key=lambda way: way[:4])
@@ -158,22 +164,23 @@ def substitutions(composition: ParsedFormulas, templates: Sequence[Templates], n
 Way = tuple[float, int, float, int, NDArray[np.int64]]
 
 
-def _ways(composition: ParsedFormulas, templates: Templates, at: int) -> Iterator[Way]:
-    """Yield, for each template that fits, what sorts it, its row, and the new elements in its elements' order."""
+def _ways(composition: ParsedFormulas, templates: Templates, at: int, n: int) -> Iterator[Way]:
+    """Yield, for each template that may be among the first n, what sorts it, its row, and what goes on its elements."""
     elements, amounts = _by_amount(composition, 0)
-    rows = templates.by_stoichiometry.get(tuple(amounts.tolist()))
-    if rows is None:
+    found = templates.by_stoichiometry.get(tuple(amounts.tolist()))
+    if found is None:
         return
-    old = np.stack([_by_amount(templates.compositions, int(row))[0] for row in rows])
+    rows, old = found
     orders = np.array(list(_orders(amounts)))
-    table = exchange_log_probabilities()
     # (orders, templates): the sum over the elements
-    likely = table[elements[orders][:, None, :], old[None, :, :]].sum(axis=2)
+    likely = exchange_log_probabilities()[elements[orders][:, None, :], old[None, :, :]].sum(axis=2)
     best = likely.argmax(axis=0)
-    for column, row in enumerate(rows):
-        preference = templates.preference[row]
-        last = float("inf") if np.isnan(preference) else float(preference)
-        yield -float(likely[best[column], column]), at, last, int(row), elements[orders[best[column]]]
+    highest = likely.max(axis=0)
+    enough = np.partition(highest, -n)[-n] if n < len(rows) else -np.inf
+    for column in np.flatnonzero(highest >= enough):
+        row = int(rows[column])
+        preference = float(np.nan_to_num(templates.preference[row], nan=np.inf))
+        yield -float(highest[column]), at, preference, row, elements[orders[best[column]]]
 
 
 def _orders(amounts: NDArray[np.int64]) -> Iterator[list[int]]:
@@ -197,8 +204,9 @@ def _substitution(
     old = _by_amount(templates.compositions, row)[0]
     exchanged = {ELEMENTS[before]: ELEMENTS[after] for before, after in zip(old, placed, strict=True)}
     return Substitution(
-        templates.identifiers[row], templates.kinds[row], templates.structures[row], exchanged, likely / np.log(10)
-    )
+        templates.identifiers[row], templates.kinds[row], templates.structures[row], composition.reduced[0], exchanged,
+        likely / np.log(10),
+    )  # fmt: skip
 
 
 def hypothetical_structure(substitution: Substitution, max_sites: int = 100) -> Structure:
@@ -219,7 +227,7 @@ def hypothetical_structure(substitution: Substitution, max_sites: int = 100) -> 
     Raises
     ------
     InputError
-        If the template cannot be read, has too many sites, or an element has no radius.
+        If the template cannot be read, is not of its formula, has too many sites, or an element has no radius.
     """
     from pymatgen.analysis.structure_prediction.volume_predictor import RLSVolumePredictor
 
@@ -229,8 +237,10 @@ def hypothetical_structure(substitution: Substitution, max_sites: int = 100) -> 
         raise InputError(f"the structure of {substitution.identifier} cannot be used: {error}") from error
     if len(template) > max_sites:
         raise InputError(f"{substitution.identifier} has {len(template)} sites, more than {max_sites}")
-    species = [substitution.exchanged[site.specie.symbol] for site in template]
+    species = [substitution.exchanged.get(site.specie.symbol, "X") for site in template]
     structure = Structure(template.lattice, species, template.frac_coords)
+    if structure.composition.reduced_formula != substitution.formula:
+        raise InputError(f"the structure of {substitution.identifier} is not of its formula")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # where no charges are found and atomic radii serve
         try:

@@ -71,8 +71,9 @@ class ModuliTraining(TrainingParameters):
             if getattr(self, name) != getattr(type(self), name):
                 raise InputError(f"The moduli network is trained in fp32 and to the end: leave {name} as it is.")
         for name in ("n_convolutions", "atom_width", "hidden_width", "n_hidden"):
-            if getattr(self, name) < 1:
-                raise InputError(f"The moduli network needs {name} of at least 1, got {getattr(self, name)!r}.")
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise InputError(f"The moduli network needs a whole number of at least 1 as {name}, got {value!r}.")
 
     def network(self) -> CGCNN:
         """Build the network of these sizes, initialised from torch's generator.

@@ -42,6 +42,7 @@ _LOOPBACK = {"localhost", "127.0.0.1", "::1", "0.0.0.0"}
 _GIB = 2**30
 _CONNECT_TIMEOUT = "distributed.comm.timeouts.connect"
 _START_METHOD = "distributed.worker.multiprocessing-method"
+_USUAL_START_METHOD: str = dask.config.get(_START_METHOD, "spawn")
 
 #: Every worker's environment. One thread per worker process unless a task asks for more (`torch.set_num_threads`);
 #: PYTHONSAFEPATH keeps a `models/` folder in the current directory from shadowing ours.
@@ -187,6 +188,7 @@ def local_cluster(
     cores: int | Literal["auto"] = "auto",
     memory_per_worker: str | Literal["auto"] = "auto",
     dashboard_address: str | None = "127.0.0.1:0",
+    env: dict[str, str] | None = None,
 ) -> SpecCluster:
     """Start one single-threaded worker process per core on this machine.
 
@@ -198,6 +200,8 @@ def local_cluster(
         Limit above which a worker is restarted; `auto` is an equal share, but at least 4 GiB or 70 % of the memory.
     dashboard_address
         Where Dask's dashboard listens; None for no dashboard.
+    env
+        Environment variables that each worker sets when it has begun.
 
     Returns
     -------
@@ -216,6 +220,7 @@ def local_cluster(
             "memory_limit": memory,
             "host": "127.0.0.1",
             "dashboard": False,
+            "env": dict(env or {}),
             "silence_logs": dask.config.get("logging.distributed", "warning").upper(),
         }
         return {"cls": PatientNanny, "options": options}
@@ -343,12 +348,15 @@ def _start(profile: ClusterProfile, api_url: str | None) -> Cluster:
     if api_url is not None:
         environment["PREFECT_API_URL"] = api_url
     options = dict(profile.options)
+    method = _USUAL_START_METHOD
+    if profile.cluster_class == f"{__name__}.{local_cluster.__name__}" and _START_METHOD not in profile.dask:
+        method, later = start_method(environment)
+        options["env"] = later | options.get("env", {})
+    # for the workers that take the place of dead ones, too, and not for those of a cluster of another kind
+    dask.config.set({_START_METHOD: method} | profile.dask)
     if profile.environment_via == "nanny":
         # set before the interpreter starts: an environment set later comes too late for OpenMP and for sys.path
         dask.config.set({"distributed.nanny.pre-spawn-environ": environment})
-        if profile.cluster_class == f"{__name__}.{local_cluster.__name__}":
-            method, later = start_method(environment)
-            dask.config.set({_START_METHOD: method, "distributed.nanny.environ": later} | profile.dask)
     elif profile.environment_via == "job_script":
         lines = [f"export {name}={shlex.quote(value)}" for name, value in environment.items()]
         options["job_script_prologue"] = [*lines, *options.get("job_script_prologue", [])]

@@ -69,7 +69,7 @@ def _write(
     known: ArtifactRef,
     parameters: SubstituteParameters,
 ) -> None:
-    frame = store.read_table(compositions).to_pandas().drop_duplicates("formula", ignore_index=True)
+    frame = lowest_by_formula(store.read_table(compositions).to_pandas())
     templates = templates_of(store.read_table(known).to_pandas(), parameters)
     found, rejected = find(frame, templates, parameters.per_composition)
     texts = fan_out(_structure, [(way, parameters.max_sites) for _, way in found], "structures by substitution")
@@ -98,12 +98,23 @@ def _write_rows(writer: ArtifactWriter, n_compositions: int, made: Compounds | N
     writer.count("compositions_with_structure", len(set(made.table.column("formula").to_pylist())))
     writer.write_table("compounds", made.table, "compounds")
     if rejected:
-        writer.reject([row | {"row": number} for number, row in enumerate(rejected)])
+        writer.reject(rejected)
+
+
+def lowest_by_formula(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return the row of each formula that lies lowest above the hull, in the order in which formulas occur first."""
+    if "energy_above_hull" not in frame.columns:
+        return frame.drop_duplicates("formula", ignore_index=True)
+    first = {formula: place for place, formula in enumerate(dict.fromkeys(frame["formula"]))}
+    lowest = frame.sort_values("energy_above_hull", na_position="last", kind="stable").drop_duplicates("formula")
+    return lowest.sort_values("formula", key=lambda names: names.map(first), kind="stable", ignore_index=True)
 
 
 def templates_of(known: pd.DataFrame, parameters: SubstituteParameters) -> list[Templates]:
     """Return the structures whose elements may be exchanged, those of known compounds first."""
     given = known[known["structure"].notna() & known["source"].ne(HYPOTHETICAL_SOURCE)]
+    # names are those of one source: of two rows with one name the lower is taken
+    given = given.sort_values("energy_above_hull", na_position="last", kind="stable").drop_duplicates("material_id")
     identifiers, formulas, texts = (given[name].tolist() for name in ("material_id", "formula", "structure"))
     above = given["energy_above_hull"].to_numpy(float)
     limit = np.inf if parameters.max_above_hull is None else parameters.max_above_hull
@@ -122,7 +133,8 @@ def find(
             found += [(row, way) for way in substitutions(parse_many([formula]), templates, n)]
         except InputError as error:
             record = json.dumps({"formula": formula})
-            rejected.append({"material_id": None, "formula": formula, "reason": str(error), "record": record})
+            reason = {"row": row, "material_id": None, "formula": formula, "reason": str(error), "record": record}
+            rejected.append(reason)
     return found, rejected
 
 

@@ -130,7 +130,8 @@ def test_steps_are_as_long_as_they_may_be(data):
         ({"patience": 5}, "leave patience as it is"),
         ({"precision": "bf16"}, "leave precision as it is"),
         ({"min_steps": 100}, "leave min_steps as it is"),
-        ({"n_convolutions": 0}, "n_convolutions of at least 1"),
+        ({"n_convolutions": 0}, "at least 1 as n_convolutions"),
+        ({"atom_width": 2.5}, "at least 1 as atom_width"),
     ],
 )
 def test_settings_without_a_meaning_are_refused(change, message):

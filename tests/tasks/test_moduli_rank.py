@@ -107,6 +107,10 @@ def test_sizes_and_trainer_are_what_was_set() -> None:
         moduli_settings(ModuliParameters(settings={"n_convolution": 2}))
     with pytest.raises(InputError, match="optimiser is one of"):
         moduli_settings(ModuliParameters(settings={"optimiser": "lbfgs"}))
+    for wrong in ({"n_convolutions": "4"}, {"learning_rate": "1e-3"}, {"batch_size": True}, {"hidden_width": None}):
+        with pytest.raises(InputError, match="is a number, not"):
+            moduli_settings(ModuliParameters(settings=wrong))
+    assert moduli_settings(ModuliParameters(settings={"clip_norm": None})).clip_norm is None
     with pytest.raises(ValidationError, match="'epochs' is a parameter of its own"):
         ModuliParameters(settings={"epochs": 3})
 

@@ -20,13 +20,16 @@ FORK_SERVER = "from multiprocessing.forkserver import main"
 
 @pytest.fixture(autouse=True)
 def dask_settings() -> Iterator[None]:
-    """`open_cluster` sets Dask's settings and the environment of the process: take them back."""
-    with dask.config.set({}), pytest.MonkeyPatch.context() as patch:
+    """`open_cluster` sets Dask's settings and the environment of the process: take them back.
+
+    Other tests of this process may have started the fork server: what it began with has to be there.
+    """
+    with dask.config.set({}):
         before, variables = dask.config.config.copy(), dict(os.environ)
+        os.environ.update((worker_process._begun or (None, {}))[1])
         yield
         dask.config.config.clear()
         dask.config.config.update(before)
-        patch.undo()
         os.environ.clear()
         os.environ.update(variables)
 
@@ -35,7 +38,8 @@ def dask_settings() -> Iterator[None]:
 def begun(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     """A fork server that began with this environment; no real one."""
     began = {"PYTHONHASHSEED": "6640", "OMP_NUM_THREADS": "1", "HOME": "/home/somebody"}
-    monkeypatch.setattr(worker_process, "_begun_with", dict(began))
+    monkeypatch.setattr(worker_process, "_begun", (7, dict(began)))
+    monkeypatch.setattr(worker_process, "_server_pid", lambda: 7)
     monkeypatch.setattr(os, "environ", {"HOME": "/home/somebody"})
     return began
 
@@ -71,7 +75,6 @@ def test_workers_are_forked_and_have_the_variables_of_their_day(monkeypatch: pyt
 
 def test_what_counts_at_an_import_is_set_before_it() -> None:
     seen_by_a_worker(ONE)
-    dask.config.set({"distributed.nanny.pre-spawn-environ": {}})
     os.environ.pop("OMP_NUM_THREADS")
     seen = seen_by_a_worker(ONE.model_copy(update={"environment": {"OMP_NUM_THREADS": "2"}}))
     assert not is_forked(seen)
@@ -97,9 +100,28 @@ def test_which_workers_are_forked(
     assert (method, later) == expected
 
 
-def test_without_a_fork_server_workers_start_afresh(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_fork_server_of_ours_workers_start_afresh(
+    begun: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert start_method(begun)[0] == "forkserver"
+    monkeypatch.setattr(worker_process, "_server_pid", lambda: 8)  # ours died, and somebody started another one
+    assert start_method(begun) == ("spawn", {})
+    monkeypatch.setattr(worker_process, "_begun", None)
+    assert start_method(begun) == ("spawn", {})
     monkeypatch.setattr(worker_process, "get_all_start_methods", lambda: ["spawn"])
     assert start_method(WORKER_ENVIRONMENT) == ("spawn", {})
+
+
+def test_the_next_cluster_of_another_kind_starts_as_it_would_have() -> None:
+    seen_by_a_worker(ONE)
+    assert dask.config.get("distributed.worker.multiprocessing-method") == "forkserver"
+    other = ClusterProfile(
+        cluster_class="distributed.LocalCluster", options={"n_workers": 0, "dashboard_address": None}
+    )
+    with open_cluster(other):
+        assert dask.config.get("distributed.worker.multiprocessing-method") == "spawn"
+    stubborn = ONE.model_copy(update={"dask": {"distributed.worker.multiprocessing-method": "spawn"}})
+    assert not is_forked(seen_by_a_worker(stubborn))
 
 
 def test_it_begins_with_our_modules_and_the_environment_and_leaves_ours_alone(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -110,7 +132,8 @@ def test_it_begins_with_our_modules_and_the_environment_and_leaves_ours_alone(mo
 
     monkeypatch.setattr(forkserver, "set_forkserver_preload", lambda names: begun.update(modules=names))
     monkeypatch.setattr(forkserver, "ensure_running", ensure_running)
-    monkeypatch.setattr(worker_process, "_begun_with", None)
+    monkeypatch.setattr(worker_process, "_begun", None)
+    monkeypatch.setattr(worker_process, "_server_pid", lambda: 7 if begun else None)
     monkeypatch.delenv("KMP_BLOCKTIME", raising=False)
     before = dict(os.environ)
     assert start_method({"KMP_BLOCKTIME": "0"}) == ("forkserver", {})

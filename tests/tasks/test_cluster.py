@@ -110,7 +110,7 @@ def test_resources_that_nobody_has_end_the_task(prefect_server: Server) -> None:
         look_everywhere.with_options(task_runner=runner)(1, 99)
 
 
-def test_progress_events_of_workers_reach_this_process() -> None:
+def test_progress_events_of_workers_reach_this_process(prefect_server: Server) -> None:
     from tasks.progress import listen, send
 
     events: list[dict[str, Any]] = []

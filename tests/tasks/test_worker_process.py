@@ -9,6 +9,7 @@ import dask
 import psutil
 import pytest
 from distributed import Client
+from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from tasks import worker_process
 from tasks.cluster import WORKER_ENVIRONMENT, ClusterProfile, open_cluster
@@ -19,15 +20,18 @@ FORK_SERVER = "from multiprocessing.forkserver import main"
 
 
 @pytest.fixture(autouse=True)
-def dask_settings() -> Iterator[None]:
+def settings_and_environment(prefect_server: object) -> Iterator[None]:
     """`open_cluster` sets Dask's settings and the environment of the process: take them back.
 
-    Other tests of this process may have started the fork server: what it began with has to be there.
+    Other tests of this process may have started the fork server: here the environment is the one that it began with.
     """
     with dask.config.set({}):
         before, variables = dask.config.config.copy(), dict(os.environ)
-        os.environ.update((worker_process._begun or (None, {}))[1])
-        yield
+        if worker_process._begun is not None:
+            os.environ.clear()
+            os.environ.update(worker_process._begun[1])
+        with temporary_settings({PREFECT_API_URL: os.environ.get("PREFECT_API_URL")}):
+            yield
         dask.config.config.clear()
         dask.config.config.update(before)
         os.environ.clear()

@@ -3,8 +3,7 @@
     python -m benchmarks.accuracy_ranking --store STORE [--dask PROFILE]
 
 Candidates are `lithium_structures` of `ELEMSCREEN_REFERENCE_DATA`, moduli and tensors those of `elastic_structures`,
-the hull for the windows `mp_formation_energy`. Half an hour on two cores with an empty store; docs/accuracy/ranking.md
-is written at the end.
+the hull for the windows `mp_formation_energy`. docs/accuracy/ranking.md is written at the end.
 """
 
 from __future__ import annotations

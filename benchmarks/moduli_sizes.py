@@ -3,7 +3,7 @@
     python -m benchmarks.moduli_sizes [--epochs N]
 
 An example of how the settings of `ModuliParameters` are compared. The first of the five folds of
-`benchmarks.accuracy_moduli`; ten minutes on two cores; docs/accuracy/moduli-sizes.md is written at the end.
+`benchmarks.accuracy_moduli`; docs/accuracy/moduli-sizes.md is written at the end.
 """
 
 from __future__ import annotations

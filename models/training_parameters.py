@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Any
+from typing import Any, Self
 
 from models.errors import InputError
 from models.losses import LOSSES
@@ -93,6 +93,7 @@ class TrainingParameters:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise InputError(f"Training parameter {name} must be a whole number of at least 1, got {value!r}.")
+        self._check_numbers()
         if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
             raise InputError(f"Training parameter learning_rate must be a positive number, got {self.learning_rate!r}.")
         for name in ("weight_decay", "average_horizon"):
@@ -104,6 +105,16 @@ class TrainingParameters:
             raise InputError(f"Training needs a seed of at least 0 and a thread, got {self.seed} and {self.threads}.")
         self._check_names()
         self._check_limits()
+
+    def _check_numbers(self) -> None:
+        """Refuse what is no number where one is wanted: YAML reads 1e-3 as a text."""
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if not isinstance(field.default, int | float) or isinstance(field.default, bool):
+                continue
+            is_number = isinstance(value, int | float) and not isinstance(value, bool)
+            if not is_number and not (value is None and "None" in str(field.type)):
+                raise InputError(f"Training parameter {field.name} is a number, got {value!r}.")
 
     def _check_names(self) -> None:
         known = {"loss": LOSSES, "precision": PRECISIONS, "optimiser": OPTIMISERS, "schedule": SCHEDULES}
@@ -139,7 +150,7 @@ class TrainingParameters:
         return cls.from_dict({**PRESETS[name], **changes})
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> TrainingParameters:
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
         """Read parameters from their dictionary; missing ones take the defaults, unknown ones are an `InputError`."""
         known = {field.name for field in fields(cls)}
         if unknown := sorted(set(values) - known):

@@ -348,12 +348,13 @@ def _start(profile: ClusterProfile, api_url: str | None) -> Cluster:
     if api_url is not None:
         environment["PREFECT_API_URL"] = api_url
     options = dict(profile.options)
-    method = _USUAL_START_METHOD
-    if profile.cluster_class == f"{__name__}.{local_cluster.__name__}" and _START_METHOD not in profile.dask:
-        method, later = start_method(environment)
-        options["env"] = later | options.get("env", {})
-    # for the workers that take the place of dead ones, too, and not for those of a cluster of another kind
-    dask.config.set({_START_METHOD: method} | profile.dask)
+    if _START_METHOD not in profile.dask:
+        method = _USUAL_START_METHOD
+        if profile.cluster_class == f"{__name__}.{local_cluster.__name__}":
+            method, later = start_method(environment)
+            options["env"] = later | options.get("env", {})
+        # for the workers that take the place of dead ones, too, and not for those of a cluster of another kind
+        dask.config.set({_START_METHOD: method})
     if profile.environment_via == "nanny":
         # set before the interpreter starts: an environment set later comes too late for OpenMP and for sys.path
         dask.config.set({"distributed.nanny.pre-spawn-environ": environment})

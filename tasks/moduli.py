@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
 from typing import Any
 
 import numpy as np
@@ -62,18 +61,10 @@ def moduli_settings(parameters: ModuliParameters) -> ModuliTraining:
     InputError
         There is no setting of a name, or it cannot have such a value.
     """
-    known = {field.name: field for field in fields(ModuliTraining)}
-    for name, value in parameters.settings.items():
-        if name not in known:
-            raise InputError(f"the network of moduli has no setting '{name}'; it has {', '.join(sorted(known))}")
-        is_number = isinstance(value, int | float) and not isinstance(value, bool)
-        may_be_empty = value is None and "None" in str(known[name].type)
-        if isinstance(known[name].default, int | float) and not (is_number or may_be_empty):
-            raise InputError(f"the setting {name} of the network of moduli is a number, not {value!r}")
     given = dict(parameters.settings) | {"seed": parameters.seed, "threads": parameters.threads}
     if parameters.epochs is not None:
         given["epochs"] = parameters.epochs
-    return ModuliTraining(**given)
+    return ModuliTraining.from_dict(given)
 
 
 def _compounds_of(store: ArtifactStore, graphs: ArtifactRef) -> ArtifactRef:

@@ -17,13 +17,15 @@ from models.hypothetical import Substitution, Templates, hypothetical_structure,
 from models.ranking import HYPOTHETICAL_SOURCE
 from storage.artifact import ArtifactRef, ArtifactRequest
 from storage.store import ArtifactStore, ArtifactWriter
-from tasks.compounds import Compounds, Provenance, compounds
+from tasks.compounds import Provenance, compounds
 from tasks.fanout import fan_out
 from tasks.parameters import Parameters
 from tasks.stage import build, stage
 
 STAGE_VERSION = 1
 TABLE = "substitutions"
+_WAYS = ("material_id", "formula", "template", "kind", "exchanged", "log10_probability")
+_RAW = (*_WAYS, "structure", "energy_above_hull", "prototype", "_reason")
 
 
 class SubstituteParameters(Parameters):
@@ -77,26 +79,18 @@ def _write(
         _row(frame.iloc[row], way, structure, reason)
         for (row, way), (structure, reason) in zip(found, texts, strict=True)
     ]
-    made = compounds(pd.DataFrame(rows), Provenance(HYPOTHETICAL_SOURCE, known.key)) if rows else None
-    _write_rows(writer, len(frame), made, rejected)
-    assert made is not None
-    kept = set(made.table.column("material_id").to_pylist())
-    ways = [row for row in rows if row["material_id"] in kept]
-    names = ("material_id", "formula", "template", "kind", "exchanged", "log10_probability")
-    writer.write_table(TABLE, pa.table({name: [row[name] for row in ways] for name in names}), TABLE)
-
-
-def _write_rows(writer: ArtifactWriter, n_compositions: int, made: Compounds | None, rejected: list[Any]) -> None:
-    """Write the structures, what has none, and the counts that account for every composition."""
-    rejected = [*rejected, *(made.rejected if made else [])]
-    n_made = made.table.num_rows if made else 0
-    writer.count("compositions", n_compositions)
-    writer.count("structures", n_made)
-    if made is None or n_made == 0:
+    made = compounds(pd.DataFrame(rows, columns=_RAW), Provenance(HYPOTHETICAL_SOURCE, known.key))
+    rejected += [one | {"row": found[one["row"]][0]} for one in made.rejected]  # rows of the compositions
+    writer.count("compositions", len(frame))
+    writer.count("structures", made.table.num_rows)
+    if made.table.num_rows == 0:
         reasons = "; ".join(sorted({row["reason"] for row in rejected})[:3])
         raise InputError(f"no composition got a structure: {reasons or 'the table is empty'}")
     writer.count("compositions_with_structure", len(set(made.table.column("formula").to_pylist())))
     writer.write_table("compounds", made.table, "compounds")
+    kept = set(made.table.column("material_id").to_pylist())
+    ways = [row for row in rows if row["material_id"] in kept]
+    writer.write_table(TABLE, pa.table({name: [row[name] for row in ways] for name in _WAYS}), TABLE)
     if rejected:
         writer.reject(rejected)
 

@@ -1,6 +1,6 @@
 """Bulk and shear moduli: crystal-graph networks, composition networks and forests on the same five folds.
 
-    python -m benchmarks.accuracy_moduli [--members N] [--rows N]
+    python -m benchmarks.accuracy_moduli [--members N] [--rows N] [--threads N]
 
 Crystals of `elastic_structures` of `ELEMSCREEN_REFERENCE_DATA`; folds keep the crystals of a formula together, so no
 network has seen a test formula in another structure. Half an hour on two cores; docs/accuracy/moduli.md is written at
@@ -69,18 +69,18 @@ class Crystals:
         return list(means.index), means.to_numpy()
 
 
-def forest(crystals: Crystals, representation: str) -> Predictor:
+def forest(crystals: Crystals, representation: str, threads: int) -> Predictor:
     """Predict with a random forest on attributes of the composition."""
     x = represent(crystals.formulas, representation)
 
     def predict(learn: NDArray[np.int64], test: NDArray[np.int64], _: int) -> NDArray[np.float64]:
-        fits = [fit_baseline("random_forest", x[learn], y, n_jobs=2) for y in crystals.targets[learn].T]
+        fits = [fit_baseline("random_forest", x[learn], y, n_jobs=threads) for y in crystals.targets[learn].T]
         return np.stack([fit.predict(x[test]) for fit in fits], axis=1)
 
     return predict
 
 
-def attention(crystals: Crystals, members: int) -> Predictor:
+def attention(crystals: Crystals, members: int, threads: int) -> Predictor:
     """Predict with composition networks, one ensemble per modulus."""
 
     def predict(learn: NDArray[np.int64], test: NDArray[np.int64], _: int) -> NDArray[np.float64]:
@@ -92,7 +92,7 @@ def attention(crystals: Crystals, members: int) -> Predictor:
             described = architecture("attention", x.shape[1], 1, {})
             trained = [
                 train_network(
-                    x, y, None, None, TrainingParameters.preset("small", seed=seed, threads=2, **ATTENTION),
+                    x, y, None, None, TrainingParameters.preset("small", seed=seed, threads=threads, **ATTENTION),
                     build=lambda described=described: build(described),
                 )
                 for seed in range(members)
@@ -104,11 +104,11 @@ def attention(crystals: Crystals, members: int) -> Predictor:
     return predict
 
 
-def crystal_graphs(crystals: Crystals, members: int) -> Predictor:
+def crystal_graphs(crystals: Crystals, members: int, threads: int) -> Predictor:
     """Predict with crystal-graph networks; tensors that are not positive definite are learnt from as well."""
 
     def predict(_: NDArray[np.int64], test: NDArray[np.int64], fold: int) -> NDArray[np.float64]:
-        settings = ModuliTraining(threads=2)
+        settings = ModuliTraining(threads=threads)
         result = run_fold(crystals.graphs, crystals.targets, crystals.folds, fold, settings, n_members=members)
         if not (result.rows == test).all():
             raise RuntimeError("the fold has other rows")
@@ -150,15 +150,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.accuracy_moduli", description=__doc__)
     parser.add_argument("--members", type=int, default=3, help="networks in an ensemble")
     parser.add_argument("--rows", type=int, help="only the first rows of the table, to try it out")
+    parser.add_argument("--threads", type=int, default=2, help="threads of each training")
     parser.add_argument("--out", type=Path, default=PAGE)
     options = parser.parse_args()
-    torch.set_num_threads(2)
-    crystals = Crystals(options.rows)
+    torch.set_num_threads(options.threads)
+    crystals, members, threads = Crystals(options.rows), options.members, options.threads
     entries = {
-        "random forest, fractions": forest(crystals, "element_fraction"),
-        "random forest, Magpie": forest(crystals, "magpie"),
-        f"attention on compositions, {options.members} members": attention(crystals, options.members),
-        f"CGCNN, {options.members} members": crystal_graphs(crystals, options.members),
+        "random forest, fractions": forest(crystals, "element_fraction", threads),
+        "random forest, Magpie": forest(crystals, "magpie", threads),
+        f"attention on compositions, {members} members": attention(crystals, members, threads),
+        f"CGCNN, {members} members": crystal_graphs(crystals, members, threads),
     }
     every, sound = np.ones(len(crystals.formulas), bool), crystals.sound
     rows: dict[str, list[list[str]]] = {"all": [], "sound": []}
@@ -171,7 +172,7 @@ def main() -> None:
     text = (
         "# Moduli\n\nWritten by `python -m benchmarks.accuracy_moduli`. Five folds that keep the crystals of a formula "
         "together; means and standard deviations over the folds, log10(GPa). Composition models learn the mean of a "
-        f"formula's crystals.\n\n{dt.datetime.now(dt.UTC):%Y-%m-%d}, {machine()}.\n\n"
+        f"formula's crystals. Threads: {threads}.\n\n{dt.datetime.now(dt.UTC):%Y-%m-%d}, {machine()}.\n\n"
         f"## All {len(every):,} crystals\n\n{table(header, rows['all'])}\n"
         f"## The {int(sound.sum()):,} whose tensor is positive definite\n\nMeasured on these; learnt from all.\n\n"
         f"{table(header, rows['sound'])}\n"

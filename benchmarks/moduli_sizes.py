@@ -42,22 +42,23 @@ def main() -> None:
     """Train each, and our own sizes beside them."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.moduli_sizes", description=__doc__)
     parser.add_argument("--epochs", type=int, default=ModuliTraining.epochs)
+    parser.add_argument("--threads", type=int, default=2, help="threads of each training")
     parser.add_argument("--rows", type=int, help="only the first rows of the table, to try it out")
     parser.add_argument(
         "--out", type=Path, help="where to write; default: the page of the docs, or nowhere with --rows"
     )
     options = parser.parse_args()
-    torch.set_num_threads(2)
+    torch.set_num_threads(options.threads)
     crystals = Crystals(options.rows)
-    usual = ModuliTraining(threads=2, epochs=options.epochs)
+    usual = ModuliTraining(threads=options.threads, epochs=options.epochs)
     own = (usual.n_convolutions, usual.n_hidden, usual.atom_width, usual.hidden_width, usual.learning_rate)
     lines = []
     for n_convolutions, n_hidden, width, hidden, rate, optimiser, bulk, shear in (
         *PUBLISHED, (*own, usual.optimiser, None, None),
     ):  # fmt: skip
         settings = ModuliTraining(
-            threads=2, epochs=options.epochs, n_convolutions=n_convolutions, n_hidden=n_hidden, atom_width=width,
-            hidden_width=hidden, learning_rate=rate, optimiser=optimiser,
+            threads=options.threads, epochs=options.epochs, n_convolutions=n_convolutions, n_hidden=n_hidden,
+            atom_width=width, hidden_width=hidden, learning_rate=rate, optimiser=optimiser,
             weight_decay=usual.weight_decay if optimiser == "adamw" else 0.0,
         )  # fmt: skip
         began = time.perf_counter()

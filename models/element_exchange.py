@@ -8,14 +8,19 @@ has them (``SubstitutionProbability``).
 
 from __future__ import annotations
 
+import importlib.resources
+import json
 from functools import lru_cache
-from math import exp, log
+from math import log
 
 import numpy as np
 from numpy.typing import NDArray
-from pymatgen.core import Species
+from pymatgen.core import Species, structure_prediction
 
 from models.elements import ELEMENTS
+
+_UNOBSERVED = -5.0
+"""Weight lambda of a pair of ions that was never observed, as pymatgen has it."""
 
 
 @lru_cache(maxsize=1)
@@ -31,22 +36,36 @@ def exchange_log_probabilities() -> NDArray[np.float64]:
     ndarray, shape (86, 86)
         Natural logarithm for ``[new, old]``, elements as in `models.elements.ELEMENTS`; 0 on the diagonal.
     """
-    from pymatgen.analysis.structure_prediction.substitution_probability import SubstitutionProbability
-
-    mined = SubstitutionProbability()
-    charges: dict[str, list[Species]] = {symbol: [] for symbol in ELEMENTS}
-    for ion in sorted(mined.species):
-        if ion.symbol in charges and ion.oxi_state:
-            charges[ion.symbol].append(ion)
-    shares = sorted(mined.get_px(ion) for ion in mined.species)
-    unknown = mined.alpha - log(shares[len(shares) // 2])  # for elements without an ion: as a usual one
+    place, weights = _mined()
+    frequencies = np.exp(weights).sum(axis=1)  # of the ions, up to a factor that cancels
+    # for elements without an ion: as a usual one
+    unknown = _UNOBSERVED - log(np.sort(frequencies)[len(frequencies) // 2])
     table = np.full((len(ELEMENTS), len(ELEMENTS)), unknown)
     for at_old, old in enumerate(ELEMENTS):
-        total = sum(mined.get_px(ion) for ion in charges[old])
-        for at_new, new in enumerate(ELEMENTS if charges[old] else ()):
+        charges = [charge for symbol, charge in place if symbol == old and charge]
+        leaving = [place[old, charge] for charge in charges]
+        for at_new, new in enumerate(ELEMENTS if charges else ()):
             # P(ion | element) P(new | ion): the frequency of the ion cancels
-            mean = sum(exp(mined.get_lambda(Species(new, ion.oxi_state), ion)) for ion in charges[old]) / total
-            table[at_new, at_old] = log(mean)
+            pairs = [
+                weights[place[new, charge], ion] if (new, charge) in place else _UNOBSERVED
+                for charge, ion in zip(charges, leaving, strict=True)
+            ]
+            table[at_new, at_old] = log(np.exp(pairs).sum() / frequencies[leaving].sum())
     np.fill_diagonal(table, 0.0)
     table.flags.writeable = False
     return table
+
+
+def _mined() -> tuple[dict[tuple[str, float | None], int], NDArray[np.float64]]:
+    """Return the place of each ion by element and charge, and the weights lambda of all pairs (n, n).
+
+    From pymatgen's table: its ``SubstitutionProbability`` takes seconds to sum what is a row of this matrix.
+    """
+    file = importlib.resources.files(structure_prediction) / "data" / "lambda.json"
+    rows = [row for row in json.loads(file.read_text()) if "D1+" not in row]  # deuterium is no element of its own
+    at = {name: place for place, name in enumerate(sorted({name for row in rows for name in row[:2]}))}
+    weights = np.full((len(at), len(at)), _UNOBSERVED)
+    for one, other, weight in rows:
+        weights[at[one], at[other]] = weights[at[other], at[one]] = weight
+    ions = [Species.from_str(name) for name in at]
+    return {(ion.symbol, ion.oxi_state): place for place, ion in enumerate(ions)}, weights

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from models.errors import InputError
+from models.freed_memory import freed_memory_kept
 from models.losses import evaluate
 from models.optimisation import learning_rate_at, make_optimiser, set_rate
 from models.training_parameters import TrainingParameters
@@ -382,7 +383,7 @@ def torch_settings(threads: int | None) -> Iterator[None]:
     before = torch.get_num_threads()
     torch.set_num_threads(threads or before)
     try:
-        with torch.random.fork_rng():
+        with torch.random.fork_rng(), freed_memory_kept():
             yield
     finally:
         torch.set_num_threads(before)

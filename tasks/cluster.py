@@ -71,6 +71,13 @@ DASK_SETTINGS: dict[str, Any] = {
     "distributed.scheduler.worker-ttl": "15 minutes",
     _CONNECT_TIMEOUT: "60s",
     "distributed.admin.tick.limit": "1h",
+    # tasks last seconds to minutes: looking at every process ten to a hundred times a second takes a tenth of a core
+    # from those that compute, and the dashboard shows as much when they look once or twice
+    "distributed.admin.tick.interval": "500ms",
+    "distributed.admin.system-monitor.interval": "2s",
+    "distributed.worker.memory.monitor-interval": "500ms",
+    "distributed.worker.profile.interval": "500ms",
+    "distributed.worker.profile.cycle": "10s",
 }
 
 

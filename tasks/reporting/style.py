@@ -96,6 +96,10 @@ def to_svg(figure: Figure, name: str, label: str) -> str:
     """
     buffer = io.StringIO()
     metadata = {"Date": None, "Creator": None, "Format": None, "Type": None}
+    if engine := figure.get_layout_engine():
+        # once: with an engine, matplotlib lays out and draws all twice, the first time to measure
+        engine.execute(figure)
+        figure.set_layout_engine(None)
     figure.savefig(buffer, format="svg", dpi=RASTER_DPI, metadata=metadata)
     svg = buffer.getvalue()
     svg = svg[svg.index("<svg") :]

@@ -26,6 +26,12 @@ PEROVSKITE = Structure(
 )
 
 
+@pytest.fixture(scope="module")
+def mined() -> SubstitutionProbability:
+    """The published probabilities as pymatgen has them, which takes seconds."""
+    return SubstitutionProbability()
+
+
 def known(**structures: Structure) -> Templates:
     names = list(structures)
     formulas = [one.composition.reduced_formula for one in structures.values()]
@@ -40,8 +46,8 @@ def found(formula: str, *templates: Templates, n: int = 3) -> list[Substitution]
 # How readily elements are exchanged
 
 
-def test_exchanges_of_an_element_with_one_charge_are_pymatgens() -> None:
-    table, mined = exchange_log_probabilities(), SubstitutionProbability()
+def test_exchanges_of_an_element_with_one_charge_are_pymatgens(mined: SubstitutionProbability) -> None:
+    table = exchange_log_probabilities()
     for new, old, charge in (("Na", "Li", 1), ("K", "Na", 1), ("S", "O", -2), ("Ca", "Mg", 2)):
         share = table[ELEMENTS.index(new), ELEMENTS.index(old)]
         assert math.exp(share) == pytest.approx(mined.cond_prob(Species(new, charge), Species(old, charge)), rel=0.02)
@@ -50,9 +56,8 @@ def test_exchanges_of_an_element_with_one_charge_are_pymatgens() -> None:
     assert (table <= 0).all()
 
 
-def test_oxidation_states_count_as_often_as_they_occur() -> None:
+def test_oxidation_states_count_as_often_as_they_occur(mined: SubstitutionProbability) -> None:
     """By hand, for copper: sum over its ions of exp(lambda), over the sum of their frequencies."""
-    mined = SubstitutionProbability()
     copper = [ion for ion in mined.species if ion.symbol == "Cu" and ion.oxi_state]
     assert len(copper) > 1
     weights = [math.exp(mined.get_lambda(Species("Zn", ion.oxi_state), ion)) for ion in copper]

@@ -20,6 +20,7 @@ from models.anisotropic_stability import CRYSTAL_CONSTANTS, LITHIUM_CRYSTAL, LIT
 from models.elasticity import instability_reason, is_positive_definite
 from models.electrodeposition import MAX_VOLUME_RATIO, StabilityConstants
 from models.errors import InputError
+from models.published_convention import published_interfaces
 from models.stroh import FloatArray
 from models.tensor_frame import OrientedTensor
 from models.worst_direction import (
@@ -34,6 +35,9 @@ from models.worst_direction import (
 CORRECTED_STD = 0.26
 """Scatter of log10 of shear moduli of a universal potential around those of density functional theory, after their bias
 was taken out (docs/starter-set.md): the error of a stiffness that rests on such moduli."""
+
+CONVENTIONS = ("worst_direction", "published")
+"""By which directions an interface is judged: its least stable ones, or those of the published screen."""
 
 INTERFACE_COLUMNS = (
     "frame",
@@ -83,12 +87,16 @@ class InterfaceParameters:
         Least P(chi < 0) of an interface that is called stable.
     n_draws : int
         Stiffnesses that P is counted over: midpoints of as many equal parts of the distribution.
+    convention : str
+        One of `CONVENTIONS`; of ``published`` see `models.published_convention`: its interfaces are compared, and
+        never called stable.
     """
 
     max_index: int = 1
     log10_stiffness_std: float = 0.06
     min_probability: float = 0.95
     n_draws: int = 64
+    convention: str = CONVENTIONS[0]
 
     def __post_init__(self) -> None:
         """Refuse settings that have no meaning."""
@@ -98,6 +106,8 @@ class InterfaceParameters:
             raise InputError(f"log10_stiffness_std is {self.log10_stiffness_std}; give zero or more")
         if not 0 < self.min_probability <= 1:
             raise InputError(f"min_probability is {self.min_probability}; give a number in (0, 1]")
+        if self.convention not in CONVENTIONS:
+            raise InputError(f"convention is {self.convention!r}; choose {' or '.join(CONVENTIONS)}")
         if self.n_draws < 1:
             raise InputError(f"n_draws is {self.n_draws}; give one or more")
 
@@ -168,7 +178,8 @@ def crystal_stability(
         `INTERFACE_COLUMNS`, one row per facet and plane, of the frame in which it is least stable: ``chi`` of the worst
         and ``chi_best_direction`` of the best pair of directions [kJ/mol/nm], the worst directions (unit vectors in
         the frames of the tensors), and the largest chi for each direction of the wave in the electrolyte, 5 degrees
-        apart.
+        apart. By the published convention ``plane`` names a lattice direction, chi is that of the one wave, and what
+        has no meaning there is None.
 
     Raises
     ------
@@ -180,6 +191,8 @@ def crystal_stability(
     reason = crystal_reason(stiffness, volume_ratio)
     if reason is not None:
         raise InputError(reason)
+    if p.convention == "published":
+        return _by_published_convention(metal, stiffness, cells, volume_ratio)
     hkl = planes(p.max_index)
     scales = p.scales()
     below = {facet: waves_at(metal.tensor, facet, "below")[0] for facet in metal.facets}
@@ -196,6 +209,22 @@ def crystal_stability(
                     )
                 )
     return _in_every_frame(pd.DataFrame(rows), "+".join(cell.frame for cell in cells))
+
+
+def _by_published_convention(
+    metal: CrystalElectrode, stiffness: FloatArray, cells: Sequence[OrientedTensor], volume_ratio: float
+) -> pd.DataFrame:
+    """Return the interfaces of the published screen, of every frame."""
+    parts = []
+    for cell in cells:
+        part = published_interfaces(metal.tensor, dict(metal.facets), stiffness, cell.lattice, volume_ratio)
+        named = {"facet": part["facet"].map(_text), "plane": part["direction"].map(_direction)}
+        parts.append(part.assign(frame=cell.frame, **named))
+    table = pd.concat(parts, ignore_index=True)
+    for column in INTERFACE_COLUMNS:
+        if column not in table:
+            table[column] = None
+    return table[list(INTERFACE_COLUMNS)]
 
 
 def _in_every_frame(table: pd.DataFrame, frames: str) -> pd.DataFrame:
@@ -244,3 +273,8 @@ class _Interface:
 def _text(indices: Sequence[int]) -> str:
     """Miller indices as they are written: (1 -1 0)."""
     return f"({' '.join(str(index) for index in indices)})"
+
+
+def _direction(indices: Sequence[int]) -> str:
+    """Return a lattice direction as it is written: [1 0 0]."""
+    return f"[{' '.join(str(index) for index in indices)}]"

@@ -35,6 +35,10 @@ def stability_command(
     stiffness_error: Annotated[
         float, typer.Option(help="With --anisotropic: standard deviation of log10 of the stiffness.")
     ] = 0.06,
+    convention: Annotated[
+        str,
+        typer.Option(help="With --anisotropic: `worst_direction`, or `published`, to compare with published values."),
+    ] = "worst_direction",
     store: StoreOption = None,
 ) -> None:
     r"""Add `chi` \[kJ/mol/nm], `lambda_crit_nm` and P(chi < 0) to a table of moduli."""
@@ -48,23 +52,25 @@ def stability_command(
     from deployments.display import flow_display
     from tasks.interface_table import interface_table
 
-    parameters = InterfaceParameters(max_index=max_index, log10_stiffness_std=stiffness_error)
+    parameters = InterfaceParameters(max_index=max_index, log10_stiffness_std=stiffness_error, convention=convention)
     with flow_display(console):
         judged = interface_table(root, table, parameters)
-    _say_interfaces(judged.table)
+    _say_interfaces(judged.table, convention)
     write_rows(root, judged, out)
 
 
-def _say_interfaces(judged: pa.Table) -> None:
+def _say_interfaces(judged: pa.Table, convention: str) -> None:
     """Print which crystals have stable interfaces, those with the most first."""
+    published = convention == "published"
     frame = judged.select(["material_id", "formula", "facet", "plane", "chi", "stable"]).to_pandas()
     good = frame[frame["chi"].notna()]
     named = good["formula"].fillna(good["material_id"]).fillna("a crystal without a name")
     by_crystal = good.assign(name=named).groupby([good["material_id"].fillna(""), "name"], sort=False)
-    stable = {key: part[part["stable"].astype(bool)] for key, part in by_crystal}
+    stable = {key: part[part["chi"] < 0 if published else part["stable"].astype(bool)] for key, part in by_crystal}
     found = sorted((item for item in stable.items() if len(item[1])), key=lambda item: -len(item[1]))
     console.print(
-        f"{len(found):,} of {len(stable):,} crystals have an interface that is stable in all directions",
+        f"{len(found):,} of {len(stable):,} crystals have an interface "
+        + ("with chi below 0 by the published convention" if published else "that is stable in all directions"),
         highlight=False,
     )
     for (identifier, name), part in found:

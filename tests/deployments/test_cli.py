@@ -267,6 +267,12 @@ def test_stability_of_interfaces(cli: Cli, tmp_path: Path) -> None:
     table = pd.read_parquet(out)
     assert table["stable"].iloc[:52].all()
     assert table["reason"].iloc[52] == "volume ratio is missing"
+    ended = cli("stability", "--in", path, "--anisotropic", "--convention", "published", "--out", out)
+    assert ended.code == 0, ended
+    assert "1 of 1 crystals have an interface with chi below 0 by the published convention" in ended.out
+    table = pd.read_parquet(out)
+    assert table["plane"].iloc[0] == "[0 0 1]"
+    assert table["stable"].isna().all()
     assert_one_line(cli("stability", "--in", tmp_path / "none.csv", "--anisotropic"), "none.csv")
 
 

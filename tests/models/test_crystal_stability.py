@@ -114,11 +114,26 @@ def test_crystals_that_cannot_be_judged(tensor: np.ndarray, ratio: float, said: 
         ({"log10_stiffness_std": -1.0}, "log10_stiffness_std"),
         ({"min_probability": 0.0}, "min_probability"),
         ({"n_draws": 0}, "n_draws"),
+        ({"convention": "usual"}, "choose worst_direction or published"),
     ],
 )
 def test_settings_of_no_use(settings: dict[str, float], said: str) -> None:
     with pytest.raises(InputError, match=said):
         InterfaceParameters(**settings)  # type: ignore[arg-type]
+
+
+def test_the_published_convention_is_the_worst_direction_of_an_isotropic_crystal() -> None:
+    """On isotropic media any frame and any wave give the same; the convention calls nothing stable."""
+    metal = CrystalElectrode(tensor=isotropic_tensor(11.0, 3.4))
+    cell = OrientedTensor("stated", np.diag([4.0, 5.0, 7.0]), 0.0)
+    tensor = isotropic_tensor(30.0, 12.0)
+    ours = crystal_stability(tensor, [cell], 0.2, metal).groupby("facet")["chi"].max()
+    theirs = crystal_stability(tensor, [cell], 0.2, metal, InterfaceParameters(convention="published"))
+    assert list(theirs.columns) == list(INTERFACE_COLUMNS)
+    assert len(theirs) == 4 * 7
+    assert theirs["plane"].iloc[-1] == "[1 1 1]"
+    np.testing.assert_allclose(theirs["chi"], ours[theirs["facet"]].to_numpy(), rtol=1e-9)
+    assert theirs["stable"].isna().all()
 
 
 @pytest.mark.reference_data

@@ -34,15 +34,25 @@ def kill_family(process: subprocess.Popen[bytes]) -> None:
 
 
 def workers(process: subprocess.Popen[bytes]) -> list[psutil.Process]:
-    """Return the Dask worker processes below a process: what its nannies spawned."""
+    """Return the Dask worker processes below a process: what its nannies spawned, or its fork server forked."""
     found = []
     for child in psutil.Process(process.pid).children(recursive=True):
         try:
-            if any("multiprocessing" in part and "spawn" in part for part in child.cmdline()):
+            if _is_worker(child):
                 found.append(child)
         except psutil.NoSuchProcess:
             continue
     return found
+
+
+def _is_worker(process: psutil.Process) -> bool:
+    command = " ".join(process.cmdline())
+    if "multiprocessing.spawn" in command:
+        return True
+    # forked, a worker has the command line of the fork server, which is its parent
+    parent = process.parent()
+    served = "multiprocessing.forkserver"
+    return served in command and parent is not None and served in " ".join(parent.cmdline())
 
 
 def start(tiny: Any, root: Path) -> subprocess.Popen[bytes]:

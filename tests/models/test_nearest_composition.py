@@ -54,7 +54,7 @@ def test_close_ones_keep_their_digits() -> None:
 row = st.dictionaries(st.integers(0, 11), st.integers(1, 9), min_size=1, max_size=4)
 
 
-@settings(max_examples=150)
+@settings(max_examples=60)
 @given(st.lists(row, min_size=1, max_size=20), st.lists(row, min_size=1, max_size=6))
 def test_is_brute_force(known: list[dict[int, int]], asked: list[dict[int, int]]) -> None:
     found = NearestComposition(*compositions(*known)).distance(*compositions(*asked))

@@ -13,12 +13,16 @@ FRESH := $(if $(filter-out $(HOME_OF_VENV),$(shell cat $(VENV)/.made-for 2>/dev/
 # files in their order: the longest are not the smallest, which xdist would leave for the end
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo test lint format soak bench starter-set clean constraints force
+.PHONY: demo test lint suite format soak bench starter-set clean constraints force
 
 demo: $(VENV)/.core
 	@$(BIN)/elemscreen demo
 
-test: lint
+# side by side: the type checker has one process, and a cold cache takes it a minute
+test: $(VENV)/.dev
+	@$(MAKE) --no-print-directory --jobs 2 lint suite
+
+suite: $(VENV)/.dev
 	@$(PYTEST) -m "not soak" --cov --cov-report=term
 
 lint: $(VENV)/.dev

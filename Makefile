@@ -13,23 +13,27 @@ FRESH := $(if $(filter-out $(HOME_OF_VENV),$(shell cat $(VENV)/.made-for 2>/dev/
 # files in their order: the longest are not the smallest, which xdist would leave for the end
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo test lint suite format soak bench starter-set clean constraints force
+.PHONY: demo test lint style types suite format soak bench starter-set clean constraints force
 
 demo: $(VENV)/.core
 	@$(BIN)/elemscreen demo
 
-# side by side: the type checker has one process, and a cold cache takes it a minute
-test: $(VENV)/.dev
-	@$(MAKE) --no-print-directory --jobs 2 lint suite
+# types beside the tests: the checker has one process, and without its cache it takes a minute
+test: style
+	@$(MAKE) --no-print-directory --jobs 2 types suite
 
 suite: $(VENV)/.dev
 	@$(PYTEST) -m "not soak" --cov --cov-report=term
 
-lint: $(VENV)/.dev
+lint: style types
+
+style: $(VENV)/.dev
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/ruff format --check --quiet . || { echo "formatting differs: run 'make format'"; exit 1; }
-	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+
+types: $(VENV)/.dev
+	@$(BIN)/mypy
 
 format: $(VENV)/.dev
 	@$(BIN)/ruff check --quiet --fix .

@@ -38,16 +38,23 @@ def parity_figure(stated: Moduli, said: Mapping[str, Moduli]) -> str:
 
 
 def worst(formulas: Sequence[str], stated: Moduli, predicted: Moduli, is_sound: NDArray[np.bool_]) -> str:
-    """Return the largest misses of a model as a table, and what the first of them does to the error."""
+    """Return the largest misses of a model as a table, and what each of them does to the error."""
     lines = []
     for k, modulus in enumerate(NAMES):
         miss = predicted[:, k] - stated[:, k]
         for row in np.argsort(-np.abs(miss))[:N_WORST]:
             rest = np.delete(miss, row)
-            without = np.sqrt((rest**2).mean()) - np.sqrt((miss**2).mean())
+            less = np.sqrt((miss**2).mean()) - np.sqrt((rest**2).mean())
             lines.append(
                 (modulus, formulas[row], f"{10 ** stated[row, k]:.3g}", f"{10 ** predicted[row, k]:.3g}",
-                 "yes" if is_sound[row] else "no", f"{without:+.4f}")
+                 "yes" if is_sound[row] else "no", f"{less:.4f}")
             )  # fmt: skip
-    header = ("modulus", "crystal", "stated, GPa", "predicted, GPa", "positive definite", "RMSE of all, without it")
+    header = (
+        "modulus",
+        "crystal",
+        "stated, GPa",
+        "predicted, GPa",
+        "positive definite",
+        "RMSE of all, less without it",
+    )
     return table(header, lines)

@@ -47,6 +47,7 @@ INTERFACE_COLUMNS = (
     "chi_best_direction",
     "probability_stable",
     "stable",
+    "convention",
     "electrolyte_wave",
     "electrode_wave",
     "chi_by_direction",
@@ -178,8 +179,8 @@ def crystal_stability(
         `INTERFACE_COLUMNS`, one row per facet and plane, of the frame in which it is least stable: ``chi`` of the worst
         and ``chi_best_direction`` of the best pair of directions [kJ/mol/nm], the worst directions (unit vectors in
         the frames of the tensors), and the largest chi for each direction of the wave in the electrolyte, 5 degrees
-        apart. By the published convention ``plane`` names a lattice direction, chi is that of the one wave, and what
-        has no meaning there is None.
+        apart. By the published convention there is a row per facet, lattice direction (as ``plane``) and frame, chi is
+        that of the one wave, and what has no meaning there is None.
 
     Raises
     ------
@@ -217,9 +218,9 @@ def _by_published_convention(
     """Return the interfaces of the published screen, of every frame."""
     parts = []
     for cell in cells:
-        part = published_interfaces(metal.tensor, dict(metal.facets), stiffness, cell.lattice, volume_ratio)
+        part = published_interfaces(metal.tensor, metal.facets, stiffness, cell.lattice, volume_ratio, metal.constants)
         named = {"facet": part["facet"].map(_text), "plane": part["direction"].map(_direction)}
-        parts.append(part.assign(frame=cell.frame, **named))
+        parts.append(part.assign(frame=cell.frame, convention="published", **named))
     table = pd.concat(parts, ignore_index=True)
     for column in INTERFACE_COLUMNS:
         if column not in table:
@@ -231,7 +232,8 @@ def _in_every_frame(table: pd.DataFrame, frames: str) -> pd.DataFrame:
     """Keep of each facet and plane the row of the frame in which it is least stable, and what all frames allow."""
     interfaces = table.groupby(["facet", "plane"], sort=False)
     sure = interfaces[["probability_stable", "stable"]].transform("min").astype({"stable": bool})
-    table = table.assign(frame=frames, probability_stable=sure["probability_stable"], stable=sure["stable"])
+    table = table.assign(frame=frames, convention=CONVENTIONS[0])
+    table[["probability_stable", "stable"]] = sure
     return table.loc[interfaces["chi"].idxmax(), list(INTERFACE_COLUMNS)].reset_index(drop=True)
 
 

@@ -8,14 +8,15 @@ has them (``SubstitutionProbability``).
 
 from __future__ import annotations
 
-import importlib.resources
 import json
+import sys
 from functools import lru_cache
 from math import log
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from pymatgen.core import Species, structure_prediction
+from pymatgen.core import Species
 
 from models.elements import ELEMENTS
 
@@ -37,7 +38,7 @@ def exchange_log_probabilities() -> NDArray[np.float64]:
         Natural logarithm for ``[new, old]``, elements as in `models.elements.ELEMENTS`; 0 on the diagonal.
     """
     place, weights = _mined()
-    frequencies = np.exp(weights).sum(axis=1)  # of the ions, up to a factor that cancels
+    frequencies = np.exp(weights).sum(axis=1)  # of the ions
     # for elements without an ion: as a usual one
     unknown = _UNOBSERVED - log(np.sort(frequencies)[len(frequencies) // 2])
     table = np.full((len(ELEMENTS), len(ELEMENTS)), unknown)
@@ -61,7 +62,11 @@ def _mined() -> tuple[dict[tuple[str, float | None], int], NDArray[np.float64]]:
 
     From pymatgen's table: its ``SubstitutionProbability`` takes seconds to sum what is a row of this matrix.
     """
-    file = importlib.resources.files(structure_prediction) / "data" / "lambda.json"
+    from pymatgen.analysis.structure_prediction.substitution_probability import SubstitutionProbability
+
+    # the table lies beside the class, which newer releases import here from elsewhere
+    home = Path(str(sys.modules[SubstitutionProbability.__module__].__file__)).parent
+    file = home / "data" / "lambda.json"
     rows = [row for row in json.loads(file.read_text()) if "D1+" not in row]  # deuterium is no element of its own
     at = {name: place for place, name in enumerate(sorted({name for row in rows for name in row[:2]}))}
     weights = np.full((len(at), len(at)), _UNOBSERVED)

@@ -7,12 +7,14 @@ seven lattice directions of the crystal, one wave each: what `in_published_frame
 from __future__ import annotations
 
 import itertools
+from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from models.anisotropic_stability import in_published_frame, interface_stability
+from models.anisotropic_stability import CRYSTAL_CONSTANTS, in_published_frame, interface_stability
+from models.electrodeposition import StabilityConstants
 from models.stroh import surface_response
 
 DIRECTIONS = tuple(hkl for hkl in itertools.product((0, 1), repeat=3) if any(hkl))
@@ -21,10 +23,11 @@ DIRECTIONS = tuple(hkl for hkl in itertools.product((0, 1), repeat=3) if any(hkl
 
 def published_interfaces(
     electrode: ArrayLike,
-    facets: dict[tuple[int, int, int], float],
+    facets: Mapping[tuple[int, int, int], float],
     tensor: ArrayLike,
     lattice: ArrayLike,
     volume_ratio: float,
+    constants: StabilityConstants = CRYSTAL_CONSTANTS,
 ) -> pd.DataFrame:
     """Return chi of the interfaces of a crystal as the published screen has them.
 
@@ -32,7 +35,7 @@ def published_interfaces(
     ----------
     electrode : array_like, shape (6, 6)
         Stiffness of the metal along its cubic axes, GPa.
-    facets : dict
+    facets : mapping
         Surface energy [J/m^2] by Miller indices.
     tensor : array_like, shape (6, 6)
         Stiffness of the electrolyte, GPa.
@@ -40,6 +43,8 @@ def published_interfaces(
         Rows a, b, c of its conventional cell, A, in the tensor's frame.
     volume_ratio : float
         v = V_M+ / V_M, dimensionless.
+    constants : StabilityConstants
+        Molar volume, charge and wavenumber of the metal.
 
     Returns
     -------
@@ -53,7 +58,7 @@ def published_interfaces(
     energies: NDArray[np.float64] = np.array([facets[facet] for facet, _ in pairs])
     metal = surface_response(electrode, below[0], below[1], "below")
     crystal = surface_response(tensor, above[0], above[1], "above")
-    chi = interface_stability(metal, crystal, volume_ratio, energies).chi
+    chi = interface_stability(metal, crystal, volume_ratio, energies, constants).chi
     return pd.DataFrame(
         {
             "facet": [facet for facet, _ in pairs],

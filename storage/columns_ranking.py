@@ -76,18 +76,19 @@ RANKING_TABLES: dict[str, tuple[int, list[pa.Field]]] = {
         ],
     ),
     "interfaces": (
-        1,
+        2,  # 2: convention
         [
             text("material_id", "identifier, where the row has one", null=True),
             text("formula", "formula as given, where the row has one", null=True),
             f64("volume_ratio", NONE, "molar volume of Li+ in the compound over that of lithium", null=True),
             text("frame", "axes that the tensor can be stated in: cell, ieee, standard or stated", null=True),
             text("facet", "Miller indices of lithium's facet", null=True),
-            text("plane", "Miller indices of the crystal's plane, of its conventional cell", null=True),
-            f64("chi", "kJ/mol/nm", "stability parameter in the least stable directions", null=True),
+            text("plane", "plane (h k l) of the crystal's conventional cell; published: direction [u v w]", null=True),
+            f64("chi", "kJ/mol/nm", "stability parameter in the least stable directions; published: of one", null=True),
             f64("chi_best_direction", "kJ/mol/nm", "stability parameter in the most stable directions", null=True),
             f64("probability_stable", NONE, "part of the stiffnesses within the error for which chi is < 0", null=True),
             flag("stable", "chi is below 0 in all directions, with the probability that is asked for", null=True),
+            text("convention", "worst_direction, or published: to compare with published values", null=True),
             field("electrolyte_wave", LIST_F64, NONE, "worst direction in the tensor's frame", null=True),
             field("electrode_wave", LIST_F64, NONE, "worst direction in lithium's cubic axes", null=True),
             field("chi_by_direction", LIST_F64, "kJ/mol/nm", "largest chi for each direction in the plane", null=True),

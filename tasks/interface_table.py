@@ -192,6 +192,10 @@ def _cells(crystal: Crystal, tensor: Any, structure: Structure | None) -> list[O
     """Return the frames of a tensor: the one that is stated with a lattice, or what symmetry allows."""
     if crystal.lattice is not None:
         return [OrientedTensor("stated", _lattice(crystal.lattice), 0.0)]
+    if crystal.parameters.convention == "published":
+        raise InputError(
+            "lattice is missing; the published convention takes the conventional cell in the tensor's axes"
+        )
     if structure is None:
         raise InputError("structure is missing; give a CIF, a POSCAR or pymatgen JSON")
     return oriented_tensors(tensor, structure)

@@ -43,16 +43,21 @@ def stability_command(
 ) -> None:
     r"""Add `chi` \[kJ/mol/nm], `lambda_crit_nm` and P(chi < 0) to a table of moduli."""
     from models.crystal_stability import InterfaceParameters
+    from models.errors import InputError
     from tasks.tables import stability_table
 
     root = store_root(store)
+    parameters = InterfaceParameters(max_index=max_index, log10_stiffness_std=stiffness_error, convention=convention)
+    if not anisotropic and parameters != InterfaceParameters():
+        raise InputError("--max-index, --stiffness-error and --convention go with --anisotropic")
+    if convention == "published" and parameters != InterfaceParameters(convention=convention):
+        raise InputError("the published convention has directions of its own: leave --max-index and --stiffness-error")
     if not anisotropic:
         write_rows(root, stability_table(root, table), out)
         return
     from deployments.display import flow_display
     from tasks.interface_table import interface_table
 
-    parameters = InterfaceParameters(max_index=max_index, log10_stiffness_std=stiffness_error, convention=convention)
     with flow_display(console):
         judged = interface_table(root, table, parameters)
     _say_interfaces(judged.table, convention)

@@ -14,6 +14,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
@@ -98,6 +99,7 @@ def to_svg(figure: Figure, name: str, label: str) -> str:
     metadata = {"Date": None, "Creator": None, "Format": None, "Type": None}
     if engine := figure.get_layout_engine():
         # once: with an engine, matplotlib lays out and draws all twice, the first time to measure
+        FigureCanvasSVG(figure)  # measures text as it will be written
         engine.execute(figure)
         figure.set_layout_engine(None)
     figure.savefig(buffer, format="svg", dpi=RASTER_DPI, metadata=metadata)

@@ -273,6 +273,10 @@ def test_stability_of_interfaces(cli: Cli, tmp_path: Path) -> None:
     table = pd.read_parquet(out)
     assert table["plane"].iloc[0] == "[0 0 1]"
     assert table["stable"].isna().all()
+    assert set(table["convention"].iloc[:28]) == {"published"}
+    given = ["stability", "--in", path, "--convention", "published"]
+    assert_one_line(cli(*given), "--anisotropic")
+    assert_one_line(cli(*given, "--anisotropic", "--max-index", "2"), "--max-index")
     assert_one_line(cli("stability", "--in", tmp_path / "none.csv", "--anisotropic"), "none.csv")
 
 

@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 from pymatgen.core import Lattice, Structure
 
+from models.crystal_stability import InterfaceParameters
 from models.crystals import structure_json
 from models.elasticity import isotropic_tensor
 from models.errors import InputError
@@ -55,6 +56,17 @@ def test_every_crystal_has_interfaces_or_a_reason(tmp_path: Path) -> None:
         assert len(row.chi_by_direction) == 36
         assert np.linalg.norm(row.electrolyte_wave) == pytest.approx(1)
         assert max(row.chi_by_direction) == pytest.approx(row.chi)
+
+
+def test_the_published_convention_takes_no_cell_of_its_own_making(tmp_path: Path) -> None:
+    """It turns on which vector is b: a structure, whose cell may name them otherwise, is not enough."""
+    row = {"formula": "LiCl", "elastic_tensor": json.dumps(CUBIC.tolist()), "structure": structure_json(SALT)}
+    path = tmp_path / "in.jsonl"
+    path.write_text("\n".join(json.dumps(one) for one in (row, row | {"lattice": "[[5, 0, 0], [0, 5, 0], [0, 0, 5]]"})))
+    made = interface_table(str(tmp_path / "store"), str(path), InterfaceParameters(convention="published"))
+    table = made.table.to_pandas()
+    assert table["reason"].iloc[0].startswith("lattice is missing")
+    assert table["chi"].notna().tolist() == [False] + [True] * 28
 
 
 def test_corrected_moduli_correct_the_tensor(tmp_path: Path) -> None:

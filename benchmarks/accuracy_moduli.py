@@ -177,6 +177,7 @@ def main() -> None:
     parser.add_argument("--members", type=int, default=3, help="networks in an ensemble")
     parser.add_argument("--rows", type=int, help="only the first rows of the table, to try it out")
     parser.add_argument("--threads", type=int, default=2, help="threads of each training")
+    parser.add_argument("--note", default="", help="what the machine did besides")
     parser.add_argument("--out", type=Path, default=PAGE)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
@@ -206,7 +207,8 @@ def main() -> None:
     text = (
         "# Moduli\n\nWritten by `python -m benchmarks.accuracy_moduli`. Five folds that keep the crystals of a formula "
         "together; means and standard deviations over the folds, log10(GPa). Composition models learn the mean of a "
-        f"formula's crystals. Threads: {threads}.\n\n{dt.datetime.now(dt.UTC):%Y-%m-%d}, {machine()}.\n\n"
+        f"formula's crystals. Threads: {threads}.\n\n{dt.datetime.now(dt.UTC):%Y-%m-%d}, {machine()}. "
+        f"{options.note}\n\n"
         f"## All {len(every):,} crystals\n\n{table(header, rows['all'])}\n"
         "The starter set's moduli are a potential's, corrected by a line (docs/starter-set.md); of its "
         f"{len(starter.targets)} crystals those whose formula is in the fold are left out.\n\n"

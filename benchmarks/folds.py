@@ -46,7 +46,7 @@ from tasks.validation_parameters import EntryParameters, ValidationParameters
 
 TITLE = "Folds"
 N_FOLDS = 4
-ENTRIES = ("elemnet@epochs=4", "attention@epochs=4")
+ENTRIES = ("elemnet@epochs=8", "attention@epochs=8")
 SEED = 0
 
 Runner = TaskRunner[PrefectFuture[Any]]

@@ -133,7 +133,7 @@ def interfaces(root: str, folder: Path) -> str:
     found = []
     for name, ours in judged.groupby("material_id"):
         theirs = published[published["material_id"] == name]
-        claimed, negative = int((ours["stable"] == True).sum()), int((theirs["chi"] < 0).sum())  # noqa: E712
+        claimed, negative = int(ours["stable"].eq(True).sum()), int((theirs["chi"] < 0).sum())
         if claimed or negative:
             gap = f"{gaps[name]:.1f} eV" if name in gaps else ""
             of = (f"{claimed} of {ours['chi'].notna().sum()}", f"{negative} of {len(theirs)}")

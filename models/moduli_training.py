@@ -22,9 +22,8 @@ from torch import Tensor, nn
 from models.cgcnn import CGCNN, GraphBatch, make_batch, pack_by_atoms
 from models.crystal_graph import CrystalGraphs
 from models.errors import InputError
-from models.freed_memory import freed_memory_kept
 from models.optimisation import learning_rate_at, optimiser_of, set_rate
-from models.training import EpochReport, OnEpoch, TrainedNetwork
+from models.training import EpochReport, OnEpoch, TrainedNetwork, torch_settings
 from models.training_parameters import TrainingParameters
 from models.training_state import Progress, TrainingState, capture_state, data_digest, restore_state, to_array
 
@@ -133,7 +132,7 @@ def train_moduli(
     mean, std = targets.mean(axis=0), targets.std(axis=0)
     if len(targets) < 2 or (std <= 1e-9).any():
         raise InputError(f"{len(targets)} crystals with constant moduli cannot train a network; give more rows")
-    with torch_threads(settings.threads), torch.random.fork_rng(devices=[]), freed_memory_kept():
+    with torch_settings(settings.threads):
         run = _Run(graphs, (targets - mean) / std, std, settings)
         if resume is not None:
             run.restore(resume)

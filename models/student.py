@@ -27,6 +27,7 @@ from models.optimisation import learning_rate_at
 from models.predictor import BATCH_ROWS, Predictor
 from models.screening import composition_fractions
 from models.space import Compositions
+from models.training import torch_settings
 from models.training_parameters import TrainingParameters
 
 STUDENT_WIDTHS: Final = (256, 256, 256, 128, 64, 1)
@@ -207,7 +208,7 @@ def distil(
     n, trained = settings.labelled, settings.steps * settings.batch
     report = on_progress or (lambda done, total: None)
     rows = _labelled(arithmetic, hull, spaces, threshold, settings, kind, lambda done, _: report(done, n + trained))
-    with torch.random.fork_rng(devices=[]):
+    with torch_settings(None):
         torch.manual_seed(settings.seed)
         network = ElemNet(N_ELEMENTS, settings.widths)
         mean, std = float(rows.energy.mean()), max(float(rows.energy.std()), 1e-3)

@@ -379,7 +379,10 @@ def _uses_bf16(precision: str, device: torch.device) -> bool:
 
 @contextmanager
 def torch_settings(threads: int | None) -> Iterator[None]:
-    """Train with a number of threads, and leave torch's setting and its random numbers as they were."""
+    """Enter what trainings run in: a number of threads, random numbers of their own, freed memory that is kept.
+
+    Afterwards torch's setting and its random numbers are as they were. None leaves the threads.
+    """
     before = torch.get_num_threads()
     torch.set_num_threads(threads or before)
     try:

@@ -28,7 +28,7 @@ from tasks.parameters import RankParameters
 from tasks.rank_interfaces import with_interfaces
 from tasks.stage import build, stage
 
-STAGE_VERSION = 3
+STAGE_VERSION = 4
 
 
 @stage("rank")

@@ -214,7 +214,7 @@ def _fast_text(
         f"and {n_kept / n_screened:.2%} kept; over {n_screened:,} compositions the survivors and their energies "
         f"{'equal those of fp32' if same else 'DIFFER FROM THOSE OF FP32'}."
     )
-    if band.kind == "int8" and "int8" in ceilings:
+    if band.kind.startswith("int8") and "int8" in ceilings:
         computed = subject.computed_share()
         text += (
             f" The sieve leaves silent units out and computes {computed:.1%} of the network's products; counting only "

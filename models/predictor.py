@@ -139,7 +139,7 @@ class Predictor:
         fractions
             Element fractions (n, n_features), dimensionless.
         kind
-            ``int8`` or ``bf16``, see `models.sieve`.
+            One of `models.sieve.SIEVES`.
 
         Raises
         ------

@@ -1,12 +1,15 @@
 """Sieves: a trained dense chain in reduced arithmetic, several times as fast as fp32 and a little off.
 
 What a sieve says is never an answer: `models.cascade` measures how far it may be off and computes whatever lies that
-near to the threshold again. Two kinds: ``int8`` where the processor multiplies bytes (VNNI: four times the
-products of fp32 in an instruction), ``bf16`` where it only multiplies halves.
+near to the threshold again. Three kinds: ``int8`` where the processor multiplies bytes and sums them in 32 bits (VNNI:
+four times the products of fp32 in an instruction), ``bf16`` where it only multiplies halves, and ``int8-avx2`` where it
+multiplies bytes but sums each two of them in 16 bits (about twice the products of fp32), with weights so small that no
+two of them overflow.
 """
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Final
@@ -20,7 +23,7 @@ from models.elemnet import ElemNet
 from models.errors import InputError
 from models.inference import BatchFunction, DenseLayer, chained, dense_chain, packed
 
-SIEVES: Final = ("int8", "bf16")
+SIEVES: Final = ("int8", "int8-avx2", "bf16")
 
 WIDE: Final = 64
 """Layers that take at most this many values stay in fp32: they cost nothing and carry the last digits."""
@@ -34,8 +37,11 @@ HEADROOM: Final = 1.05
 """Values up to so many times the largest on the calibration rows are representable; larger ones are cut off."""
 CALIBRATION_ROWS: Final = 16_384
 """Random compositions from which the ranges of the units are taken."""
+PADDING: Final = 32
+"""Units of a layer are a multiple of it for the ``int8-avx2`` sieve: of other numbers the library pairs others."""
 _LEVELS: Final = 255
 _WEIGHT_LEVELS: Final = 127
+_X86: Final = ("x86_64", "amd64")
 
 
 def best_sieve() -> str | None:
@@ -44,16 +50,19 @@ def best_sieve() -> str | None:
         return "int8"
     if torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported():
         return "bf16"
-    return None
+    return "int8-avx2" if can_sieve("int8-avx2") else None
 
 
 def can_sieve(kind: str) -> bool:
     """Tell whether this processor multiplies so.
 
-    Bytes saturate without VNNI, and oneDNN, which multiplies halves, needs AVX-512 even where it emulates bf16.
+    Sums of two products of bytes saturate at 16 bits without VNNI, and oneDNN, which multiplies halves, needs AVX-512
+    even where it emulates bf16.
     """
     if kind == "int8":
         return bool(torch.cpu._is_vnni_supported())
+    if kind == "int8-avx2":
+        return platform.machine().lower() in _X86 and bool(torch.cpu._is_avx2_supported())
     return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
@@ -69,7 +78,7 @@ def sieve_function(network: nn.Module, mean: float, std: float, batch: int, kind
     batch
         Rows of every batch.
     kind
-        ``int8`` or ``bf16``.
+        ``int8``, ``int8-avx2`` or ``bf16``.
 
     Raises
     ------
@@ -83,7 +92,7 @@ def sieve_function(network: nn.Module, mean: float, std: float, batch: int, kind
     if not can_sieve(kind):
         raise InputError(f"This processor has no instructions for the sieve {kind}: screen with precision fp32.")
     chain = dense_chain(network, mean, std)
-    return _bytes_function(chain, batch) if kind == "int8" else _halves_function(chain, batch)
+    return _halves_function(chain, batch) if kind == "bf16" else _bytes_function(chain, batch, kind == "int8-avx2")
 
 
 def _halves_function(chain: list[DenseLayer], batch: int) -> BatchFunction:
@@ -100,20 +109,24 @@ def _halves_function(chain: list[DenseLayer], batch: int) -> BatchFunction:
     return run
 
 
-def _bytes_function(chain: list[DenseLayer], batch: int) -> BatchFunction:
+def _bytes_function(chain: list[DenseLayer], batch: int, in_pairs: bool) -> BatchFunction:
     """Multiply bytes, sum in int32, with scales that are fixed beforehand: a row's value is its own at any place.
 
     The first layer sums in fp32 and writes bytes; wide layers read and write bytes; the narrow ones at the end are in
     fp32.
     """
     chain, ranges = _equalised(*_without_silent_units(chain, largest_activations(chain)))
+    chain = _padded(chain) if in_pairs else chain
     n_wide = next((i for i in range(1, len(chain) - 1) if chain[i].weight.shape[1] <= WIDE), len(chain) - 1)
     tail = [packed(layer, batch) for layer in chain[n_wide:]]
     if n_wide <= 1:
         return chained([packed(chain[0], batch), *tail])
     steps = [HEADROOM * float(largest.max()) / _LEVELS for largest in ranges]
     into_bytes = _first_layer(chain[0], steps[0])
-    wide = [_wide_layer(chain[i], batch, steps[i - 1], None if i == n_wide - 1 else steps[i]) for i in range(1, n_wide)]
+    wide = [
+        _wide_layer(chain[i], batch, steps[i - 1], None if i == n_wide - 1 else steps[i], in_pairs)
+        for i in range(1, n_wide)
+    ]
     rest = chained([*wide, *tail])
     return lambda x: rest(into_bytes(x))
 
@@ -150,11 +163,14 @@ def _add_up(x, weight, bias, output):  # type: ignore[no-untyped-def]
             output[row, unit] = np.uint8(min(max(total[unit], np.float32(0.0)), np.float32(255.0)))
 
 
-def _wide_layer(layer: DenseLayer, batch: int, step_in: float, step_out: float | None) -> Callable[[Tensor], Tensor]:
+def _wide_layer(
+    layer: DenseLayer, batch: int, step_in: float, step_out: float | None, in_pairs: bool
+) -> Callable[[Tensor], Tensor]:
     """Bytes in steps of `step_in` -> bytes in steps of `step_out`, or fp32 at the end of the wide layers."""
-    scale = (layer.weight.abs().amax(dim=1) / _WEIGHT_LEVELS).clamp(min=torch.finfo(torch.float32).tiny)
-    quantised = (layer.weight / scale[:, None]).round().to(torch.int8)
+    quantised, scale = _quantised(layer.weight, in_pairs)
     weight = torch.ops.onednn.qlinear_prepack(quantised.contiguous(), [batch, quantised.shape[1]])
+    if in_pairs:
+        _refuse_saturation(quantised, weight, batch)
     zeros, bias, scale = torch.zeros(len(scale), dtype=torch.int32), layer.bias.float(), scale.float()
     size, kind = (1.0, torch.float32) if step_out is None else (step_out, torch.uint8)
 
@@ -165,6 +181,57 @@ def _wide_layer(layer: DenseLayer, batch: int, step_in: float, step_out: float |
         return output
 
     return run
+
+
+def _quantised(weight: Tensor, in_pairs: bool) -> tuple[Tensor, Tensor]:
+    """Weights (n_out, n_in) as bytes, and the step of each row; `in_pairs` none of two neighbours overflow 16 bits."""
+    largest = weight.abs().amax(dim=1)
+    if in_pairs:
+        largest = torch.maximum(largest, _largest_pair(weight))
+    scale = (largest / _WEIGHT_LEVELS).clamp(min=torch.finfo(torch.float32).tiny)
+    return (weight / scale[:, None]).round().to(torch.int8), scale
+
+
+def _largest_pair(weight: Tensor) -> Tensor:
+    """Largest sum, without its sign, of two neighbouring weights that pull the same way, (n_out,).
+
+    Scaled to 127 and rounded it is 128 at most, and 255 * 128 still fits in 16 bits.
+    """
+    two = weight.reshape(len(weight), -1, 2)
+    up, down = two.clamp(min=0).sum(dim=2), (-two).clamp(min=0).sum(dim=2)
+    return torch.maximum(up, down).amax(dim=1)
+
+
+def _refuse_saturation(quantised: Tensor, weight: Tensor, batch: int) -> None:
+    """Multiply with the bytes that sum highest and lowest, row by row, and refuse a library that is not exact."""
+    n_out, ones = len(quantised), torch.ones(len(quantised))
+    none, no_zeros = torch.zeros(n_out), torch.zeros(n_out, dtype=torch.int32)
+    for sign in (1, -1):
+        worst = (quantised * sign > 0).to(torch.uint8) * _LEVELS
+        exact = (worst.double() * quantised.double()).sum(dim=1)
+        for low in range(0, n_out, batch):
+            rows = torch.zeros((batch, quantised.shape[1]), dtype=torch.uint8)
+            here = worst[low : low + batch]
+            rows[: len(here)] = here
+            said = torch.ops.onednn.qlinear_pointwise(
+                rows, 1.0, 0, weight, ones, no_zeros, none, 1.0, 0, torch.float32, "none", [], ""
+            )
+            if not torch.equal(said[: len(here), low : low + batch].diagonal().double(), exact[low : low + batch]):
+                raise InputError("Products of bytes overflow in this machine's library: screen with precision fp32.")
+
+
+def _padded(chain: list[DenseLayer]) -> list[DenseLayer]:
+    """Add units of zeros until each layer but the last has a multiple of `PADDING`; the same function."""
+    layers = list(chain)
+    for i in range(len(chain) - 1):
+        more = -len(layers[i].weight) % PADDING
+        layers[i] = replace(
+            layers[i],
+            weight=nn.functional.pad(layers[i].weight, (0, 0, 0, more)),
+            bias=nn.functional.pad(layers[i].bias, (0, more)),
+        )
+        layers[i + 1] = replace(layers[i + 1], weight=nn.functional.pad(layers[i + 1].weight, (0, more)))
+    return layers
 
 
 def largest_activations(chain: list[DenseLayer]) -> list[Tensor]:

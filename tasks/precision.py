@@ -92,6 +92,6 @@ def read_band(precision: ArtifactRef | None) -> Band | None:
         return None
     record = json.loads(ArtifactStore.from_ref(precision).read_bytes(precision, _FILE))
     if record["kind"] is None or record["kind"] != sieve_kind():
-        logger.warning("the fast mode needs %s; this worker computes in fp32", record["kind"] or "VNNI, bf16 or a GPU")
+        logger.warning("the fast mode needs %s; this worker computes in fp32", record["kind"] or "AVX2, bf16 or a GPU")
         return None
     return Band(**record)

@@ -21,6 +21,7 @@ from models.hull import PhaseHull
 from models.inference import place_free
 from models.predictor import Predictor
 from models.screening import Recorded, ScreenBlock, composition_fractions, merge_blocks, screen_range
+from models.sieve import best_sieve
 from models.space import Compositions, CompositionSpace
 
 SPACE = CompositionSpace(("Li", "O", "Fe", "F", "P"), (2, 3, 4), 7)
@@ -136,11 +137,10 @@ def test_a_known_phase_of_five_elements_is_known() -> None:
 
 def test_the_fast_mode_gives_the_same_survivors() -> None:
     compositions = mixed()
-    band = Band("int8", 0.5, 1, 0.3, 0.1)
-    try:
-        fast = screened(compositions, band=band)
-    except InputError as error:
-        pytest.skip(str(error))
+    kind = best_sieve()
+    if kind is None:
+        pytest.skip("this processor has no instructions for a sieve")
+    fast = screened(compositions, band=Band(kind, 0.5, 1, 0.3, 0.1))
     exact = screened(compositions)
     for name in ("index", "prediction", "hull_energy", "decomposition_energy", "known"):
         assert getattr(fast, name).tobytes() == getattr(exact, name).tobytes()

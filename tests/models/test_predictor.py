@@ -183,6 +183,7 @@ def test_falls_back_to_torch_where_onednn_fails_or_disagrees(
 ) -> None:
     expected = Predictor(ARCHITECTURE, NORMALISATION, [member(0)], engine="eager").predict(x)[0]
     monkeypatch.setattr(inference, "_prepacked_function", kernel)
+    monkeypatch.setattr(inference, "_onednn_is_faster", lambda: True)
     with caplog.at_level(logging.INFO):
         predictor = Predictor(ARCHITECTURE, NORMALISATION, [member(0)])
     assert predictor.engine == "eager"
@@ -203,7 +204,25 @@ def test_all_members_take_one_engine(monkeypatch: pytest.MonkeyPatch) -> None:
         return real(chain, batch)
 
     monkeypatch.setattr(inference, "_prepacked_function", second_fails)
+    monkeypatch.setattr(inference, "_onednn_is_faster", lambda: True)
     assert Predictor(ARCHITECTURE, NORMALISATION, [member(0), member(1)]).engine == "eager"
+    assert calls == [1024, 1024]
+
+
+@pytest.mark.parametrize(
+    ("machine", "avx512", "engine"),
+    [("x86_64", True, "onednn"), ("AMD64", False, "eager"), ("aarch64", False, "onednn")],
+)
+def test_the_processor_and_not_the_clock_chooses_the_engine(
+    monkeypatch: pytest.MonkeyPatch, machine: str, avx512: bool, engine: str
+) -> None:
+    monkeypatch.setattr("platform.machine", lambda: machine)
+    monkeypatch.setattr("torch.cpu._is_avx512_supported", lambda: avx512)
+    assert inference._onednn_is_faster() is (engine == "onednn")
+    layers = [lambda x: x[:, :1]]  # in place of the kernel, which not every machine has
+    monkeypatch.setattr(inference, "_prepacked_function", lambda chain, batch: inference.chained(layers))
+    monkeypatch.setattr(inference, "_deviation", lambda *arguments: 0.0)
+    assert Predictor(ARCHITECTURE, NORMALISATION, [member(0)]).engine == engine
 
 
 def test_building_leaves_the_callers_random_numbers_alone() -> None:

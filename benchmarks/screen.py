@@ -44,7 +44,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--store", help="artifact store with a trained network; without: an untrained one")
     parser.add_argument("--model", help="key of the network in the store")
     parser.add_argument("--phases", help="key of the phases in the store")
-    parser.add_argument("--out", type=Path, default=PAGE, help="page whose section Screening is replaced")
+    parser.add_argument("--out", type=Path, default=PAGE, help="page whose section is replaced")
+    parser.add_argument("--title", default=TITLE, help="of the section: one for each kind of processor")
     parser.add_argument("--rounds", type=int, default=5, help="how often each is measured")
     parser.add_argument("--parts", nargs="+", choices=tuple(PARTS), help="only these, printed and not written")
     parser.add_argument("--quick", action="store_true", help="little work, to try that it runs: no measurement")
@@ -81,6 +82,10 @@ def _kernel(subject: Subject, band: Band | None, rounds: int) -> str:
     return f"{text}\n{measure_kernel(subject, band, ceilings, rounds)}"
 
 
+def _titled(title: str) -> str:
+    return "" if title == TITLE else f' --title "{title}"'
+
+
 def main() -> None:
     """Measure and write the section."""
     torch.set_num_threads(1)
@@ -92,15 +97,15 @@ def main() -> None:
         source = Source(options.store, options.model, options.phases, sizes)
         text = measure(source, tuple(options.parts or PARTS), options.rounds)
     page = (
-        f"## {TITLE}\n\n"
-        "Written by `python -m benchmarks.screen`. Medians of interleaved rounds; a ratio is the median of the "
-        "rounds' ratios, with the lowest and highest in brackets. One thread unless said.\n\n"
+        f"## {options.title}\n\n"
+        f"Written by `python -m benchmarks.screen{_titled(options.title)}`. Medians of interleaved rounds; a ratio is "
+        "the median of the rounds' ratios, with the lowest and highest in brackets. One thread unless said.\n\n"
         f"{dt.datetime.now(dt.UTC):%Y-%m-%d}, {machine()}, {n_cores()} cores. {instructions()}. {note}\n\n{text}"
     )
     print(f"measured in {time.perf_counter() - started:.0f} s")
     if options.parts or (options.quick and options.out == PAGE):
         return
-    write_section(options.out, TITLE, page)
+    write_section(options.out, options.title, page)
     print(options.out)
 
 

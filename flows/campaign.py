@@ -63,7 +63,7 @@ def campaign_stages(parameters: CampaignParameters) -> CampaignResult:
 
     precision = measure_precision.submit(root, network, p.screening).result() if p.screening.is_fast else None
     student = make_student(root, network, phases, precision, p.screening)
-    moduli_training = train_moduli.submit(root, elastic_graphs, p.moduli)
+    moduli_training = train_moduli.submit(root, [elastic_graphs], p.moduli)
     blocks = plan_blocks(p.screening, p.block_size or usual_block_size(p.cluster))
     parts = screen_blocks(root, network, phases, precision, p.screening, blocks, p.tasks_in_flight, student)
     candidates = merge_candidates.submit(

@@ -96,7 +96,9 @@ class RankFlowParameters(FlowParameters):
 
     electrolytes: str = Field("starter", description="candidates with structures: `starter`, a file, a folder or a key")
     model: str | None = Field(None, description="moduli model: artifact folder or key; empty: trained on `structures`")
-    structures: str = Field("starter", description="structures with moduli to learn from")
+    structures: str = Field(
+        "starter", description="structures with moduli to learn from: one table, or several with commas between"
+    )
     stated: str | None = Field(
         None, description="moduli and elastic tensors by material_id; empty: what the candidates state themselves"
     )

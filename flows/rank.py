@@ -9,7 +9,7 @@ from flows.run import on_cluster
 from storage.artifact import ArtifactRef
 from storage.root import store_root
 from tasks.featurize import featurize_graphs
-from tasks.inputs import resolve_compounds, resolve_model, resolve_phases
+from tasks.inputs import resolve_compounds, resolve_model, resolve_phases, table_names
 from tasks.moduli import predict_moduli, train_moduli
 from tasks.rank import rank as rank_task
 
@@ -30,8 +30,9 @@ def rank_stages(parameters: RankFlowParameters) -> ArtifactRef:
     if p.model is not None:
         network = resolve_model.submit(root, p.model).result()
     else:
-        structures = resolve_compounds.submit(root, p.structures).result()
-        network = train_moduli.submit(root, featurize_graphs.submit(root, structures).result(), p.moduli).result()
+        tables = [resolve_compounds.submit(root, text).result() for text in table_names(p.structures)]
+        crystals = [featurize_graphs.submit(root, table).result() for table in tables]
+        network = train_moduli.submit(root, crystals, p.moduli).result()
     graphs = featurize_graphs.submit(root, candidates).result()
     moduli = predict_moduli.submit(root, network, graphs).result()
     return rank_task.submit(root, candidates, moduli, p.ranking, phases, stated).result()

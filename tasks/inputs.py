@@ -27,6 +27,24 @@ def is_file(text: str) -> bool:
     return Path(text.removeprefix("file:")).is_file()
 
 
+def table_names(text: str) -> list[str]:
+    """Return the tables of a text that names one, or several with commas between; a file's own commas are its name's.
+
+    Raises
+    ------
+    InputError
+        A name is empty, or there twice.
+    """
+    if is_file(text):
+        return [text]
+    names = [name.strip() for name in text.split(",")]
+    if not all(names):
+        raise InputError(f"{text!r} names a table that has no name: leave out the comma at its end, or name the table")
+    if doubled := sorted({name for name in names if names.count(name) > 1}):
+        raise InputError(f"the table {doubled[0]} is named twice: its rows would count twice; name it once")
+    return names
+
+
 def as_compounds(root: str, text: str, source: SourceParameters | None = None) -> ArtifactRef:
     """Return a `compounds` artifact for a file or an artifact of that kind."""
     if text == "starter":

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from models.crystal_graph import CRYSTAL_FEATURE_VERSION
+from models.crystal_graph import CRYSTAL_FEATURE_VERSION, CrystalGraphs
 from models.elements import ELEMENTS
 from models.errors import InputError
 from models.folds import grouped_folds
@@ -35,20 +36,24 @@ _MODULI = ["bulk_modulus_vrh", "shear_modulus_vrh"]
 
 
 @stage("train-moduli", retries=1)
-def train_moduli(root: str, graphs: ArtifactRef, parameters: ModuliParameters) -> ArtifactRef:
-    """Train an ensemble of crystal-graph networks on the compounds that state moduli.
+def train_moduli(root: str, graphs: Sequence[ArtifactRef], parameters: ModuliParameters) -> ArtifactRef:
+    """Train an ensemble of crystal-graph networks on the compounds of one table or several that state moduli.
 
-    One formula in ten is held out (more where the table is small): it calibrates the error bars and measures the
-    ensemble.
+    One formula in ten is held out (more where there are few rows): it calibrates the error bars and measures the
+    ensemble. Rows of a compound that several tables state are all learnt from.
     """
     store = ArtifactStore(root)
     settings = moduli_settings(parameters)
+    inputs: dict[str, ArtifactRef] = {}
+    for number, ref in enumerate(graphs, 1):
+        suffix = "" if number == 1 else f"_{number}"
+        inputs |= {f"graphs{suffix}": ref, f"compounds{suffix}": _compounds_of(store, ref)}
     request = ArtifactRequest(
         "model",
         "tasks.moduli",
         STAGE_VERSION,
         {"network": "cgcnn", "members": parameters.members, "settings": settings.to_dict()},
-        {"graphs": graphs, "compounds": _compounds_of(store, graphs)},
+        inputs,
     )
     return build(root, request, lambda writer: _write_model(writer, store, graphs, parameters, settings))
 
@@ -74,16 +79,26 @@ def _compounds_of(store: ArtifactStore, graphs: ArtifactRef) -> ArtifactRef:
     return compounds
 
 
+def _crystals(store: ArtifactStore, refs: Sequence[ArtifactRef]) -> tuple[CrystalGraphs, pd.DataFrame]:
+    """Return the graphs of all tables, and what is known of each crystal; `row` counts within its own table."""
+    parts, frames = [], []
+    for ref in refs:
+        graphs, rows = read_graphs(store, ref)
+        parts.append(graphs)
+        frames.append(store.read_table(_compounds_of(store, ref)).to_pandas().iloc[rows].assign(row=rows))
+    frame = pd.concat(frames, ignore_index=True)
+    frame["elastic_tensor"] = [None if value is None else value.reshape(6, 6) for value in frame["elastic_tensor"]]
+    return CrystalGraphs.concatenate(parts), frame
+
+
 def _write_model(
     writer: ArtifactWriter,
     store: ArtifactStore,
-    ref: ArtifactRef,
+    refs: Sequence[ArtifactRef],
     parameters: ModuliParameters,
     settings: ModuliTraining,
 ) -> None:
-    graphs, rows = read_graphs(store, ref)
-    frame = store.read_table(_compounds_of(store, ref)).to_pandas().iloc[rows].reset_index(drop=True)
-    frame["elastic_tensor"] = [None if value is None else value.reshape(6, 6) for value in frame["elastic_tensor"]]
+    graphs, frame = _crystals(store, refs)
     reasons = training_rows(frame)
     good = np.array([row for row, reason in enumerate(reasons) if reason is None], dtype=np.int64)
     if len(good) < 50:
@@ -111,7 +126,7 @@ def _write_model(
         name: regression_metrics(logs[held_out, k], predicted[held_out, k])
         for k, name in enumerate(("log10_bulk_modulus", "log10_shear_modulus"))
     }
-    writer.write_model(_card(trained, ref, chosen, held_out, metrics), trained.members)
+    writer.write_model(_card(trained, refs, chosen, held_out, metrics), trained.members)
     writer.write_table("learning_curve", learning_curve(trained.histories), "learning_curve")
     writer.write_table("parity", _parity(chosen, predicted, held_out), "moduli_parity")
     refused = [
@@ -122,7 +137,7 @@ def _write_model(
     if refused:
         writer.reject(
             {
-                "row": int(rows[row]),
+                "row": int(frame["row"].iloc[row]),
                 "material_id": frame["material_id"].iloc[row],
                 "formula": frame["formula"].iloc[row],
                 "reason": reason,
@@ -141,8 +156,13 @@ def _member_options(member: int, settings: ModuliTraining, checkpoint: Checkpoin
 
 
 def _card(
-    trained: TrainedModuli, graphs: ArtifactRef, chosen: pd.DataFrame, held_out: np.ndarray, metrics: dict[str, Any]
+    trained: TrainedModuli,
+    refs: Sequence[ArtifactRef],
+    chosen: pd.DataFrame,
+    held_out: np.ndarray,
+    metrics: dict[str, Any],
 ) -> ModelCard:
+    functionals = sorted({str(value or "unstated") for value in chosen["functional"]})
     return ModelCard(
         name="cgcnn",
         architecture=trained.architecture,
@@ -154,10 +174,10 @@ def _card(
         ],
         normalisation=trained.normalisation,
         calibration=trained.calibration,
-        training_data=graphs.digest,
+        training_data="+".join(ref.digest for ref in refs),
         split={"train": int((~held_out).sum()), "calibration": int(held_out.sum())},
         metrics=metrics,
-        functional=str(chosen["functional"].iloc[0] or "unstated"),
+        functional=functionals[0] if len(functionals) == 1 else "mixed",
         n_members=len(trained.members),
         domain={"source": sorted(set(chosen["source"]))},
     )

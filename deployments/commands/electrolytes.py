@@ -90,7 +90,9 @@ def rank_command(
     model: Annotated[
         str | None, typer.Option("--model", help="Moduli model; default: trained on --structures.")
     ] = None,
-    structures: Annotated[str, typer.Option(help="Structures with moduli to learn from.")] = "starter",
+    structures: Annotated[
+        str, typer.Option(help="Structures with moduli to learn from; several tables: starter,mine.parquet.")
+    ] = "starter",
     metal: Annotated[str, typer.Option("--metal", help="Metal electrode: Li, Na, K, Mg, Zn or Al.")] = "Li",
     max_above_hull: Annotated[float | None, typer.Option(help=r"Energy above hull at most \[eV/atom].")] = 0.05,
     min_band_gap: Annotated[float | None, typer.Option(help=r"Band gap at least \[eV].")] = 1.0,

@@ -46,7 +46,7 @@ class Stages:
         self.network = self.run(train_network_task(), self.features, self.training_parameters)
         self.predictions = self.run(predict_rows, self.network, self.features)
         self.calibration = self.run(calibrate, self.network, self.phases)
-        self.moduli_network = self.run(train_moduli, self.graphs, self.moduli_parameters)
+        self.moduli_network = self.run(train_moduli, [self.graphs], self.moduli_parameters)
         self.moduli = self.run(predict_moduli, self.moduli_network, self.graphs)
 
     def run(self, stage: Any, *arguments: Any) -> ArtifactRef:

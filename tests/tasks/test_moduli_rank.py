@@ -65,7 +65,7 @@ def test_a_prediction_is_that_of_the_parity_table(stages: Any) -> None:
 
 def test_the_seed_is_part_of_the_key(stages: Any) -> None:
     other = stages.moduli_parameters.model_copy(update={"seed": 5})
-    ref = stages.run(train_moduli, stages.graphs, other)
+    ref = stages.run(train_moduli, [stages.graphs], other)
     assert ref.key != stages.moduli_network.key
     assert ref.digest != stages.moduli_network.digest
 
@@ -88,13 +88,40 @@ def test_rows_that_cannot_be_learned_from(tmp_path: Path, tiny: Any) -> None:
     frame.loc[4, "bulk_modulus_vrh"] = -3.0
     frame.loc[7, ["bulk_modulus_vrh", "shear_modulus_vrh"]] = None
     parameters = ModuliParameters(members=1, epochs=1)
-    ref = reference(train_moduli.fn(store.root, graphs_of(frame, "a.parquet"), parameters))
+    ref = reference(train_moduli.fn(store.root, [graphs_of(frame, "a.parquet")], parameters))
     refused = store.read_table(ref, "rejected/rejected").to_pylist()
     assert [row["material_id"] for row in refused] == [frame["material_id"][4]]  # row 7 states nothing: no error
     counts = store.manifest(ref).counts
     assert counts["rows_train"] + counts["rows_calibration"] == 73
     with pytest.raises(InputError, match="at least 50"):
-        train_moduli.fn(store.root, graphs_of(frame.head(20), "b.parquet"), parameters)
+        train_moduli.fn(store.root, [graphs_of(frame.head(20), "b.parquet")], parameters)
+
+
+def test_several_tables_are_learnt_from_together(tmp_path: Path, tiny: Any) -> None:
+    """All rows of both, each counted within its own table; neither table is enough on its own."""
+    store = ArtifactStore(tmp_path / "store")
+    parts = []
+    for name, frame in (
+        ("a.parquet", tiny.structures.iloc[:40].copy()),
+        ("b.parquet", tiny.structures.iloc[40:].copy()),
+    ):
+        frame.iloc[4, frame.columns.get_loc("bulk_modulus_vrh")] = -3.0
+        frame.to_parquet(tmp_path / name)
+        ref = reference(ingest.fn(store.root, SourceParameters(source=f"file:{tmp_path / name}")))
+        parts.append(reference(featurize_graphs.fn(store.root, ref)))
+    parameters = ModuliParameters(members=1, epochs=1)
+    ref = reference(train_moduli.fn(store.root, parts, parameters))
+    manifest = store.manifest(ref)
+    assert sorted(manifest.inputs) == ["compounds", "compounds_2", "graphs", "graphs_2"]
+    assert manifest.inputs["graphs_2"].key == parts[1].key
+    assert manifest.counts["rows_train"] + manifest.counts["rows_calibration"] == 73
+    refused = store.read_table(ref, "rejected/rejected").to_pylist()
+    ids = tiny.structures["material_id"]
+    assert [(row["row"], row["material_id"]) for row in refused] == [(4, ids.iloc[4]), (4, ids.iloc[44])]
+    card, _ = read_model(ref)
+    assert card.training_data == f"{parts[0].digest}+{parts[1].digest}"
+    with pytest.raises(InputError, match="at least 50"):
+        train_moduli.fn(store.root, parts[:1], parameters)
 
 
 def test_sizes_and_trainer_are_what_was_set() -> None:

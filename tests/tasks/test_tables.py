@@ -15,7 +15,7 @@ from models.electrodeposition import stability_parameter
 from models.errors import InputError
 from storage.errors import ArtifactNotFound, SchemeMismatch, StoreError
 from storage.scheme import EnergyScheme, with_scheme
-from tasks.inputs import as_compounds, as_features, as_model, as_phases, as_table
+from tasks.inputs import as_compounds, as_features, as_model, as_phases, as_table, table_names
 from tasks.parameters import CleanParameters
 from tasks.tables import hull_table, predict_table, stability_table, store_rows
 
@@ -173,3 +173,15 @@ def test_the_wrong_kind_and_the_unknown_key(stages: Any, tmp_path: Path) -> None
     for name in ("absent.csv", "."):
         with pytest.raises(StoreError):
             as_table(stages.root, str(tmp_path / name))
+
+
+def test_one_table_or_several(tmp_path: Path) -> None:
+    odd = tmp_path / "mine, of May.parquet"
+    odd.write_bytes(b"")
+    assert table_names("starter") == ["starter"]
+    assert table_names("starter, mine.parquet") == ["starter", "mine.parquet"]
+    assert table_names(str(odd)) == [str(odd)]
+    with pytest.raises(InputError, match="names a table that has no name"):
+        table_names("starter,")
+    with pytest.raises(InputError, match="starter is named twice"):
+        table_names("starter,mine.parquet,starter")

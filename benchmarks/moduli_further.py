@@ -1,0 +1,121 @@
+"""Moduli with further crystals to learn from: a section of docs/accuracy/moduli.md.
+
+    python -m benchmarks.moduli_further --keep FOLDER [--members N] [--threads N] [--note "what else the machine did"]
+
+The folds of `benchmarks.accuracy_moduli`, whose networks learn from the starter set and from `elastic_binaries` of
+`ELEMSCREEN_REFERENCE_DATA` as well, as `elemscreen rank --structures A,B,C` does. An hour on one core; what a training
+says of its fold is kept in the folder, so that a run that was stopped goes on where it was.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime as dt
+import os
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+
+from benchmarks.accuracy_moduli import FURTHER, MODULI, N_FOLDS, PAGE, Crystals, Starter, line
+from benchmarks.run import machine
+from benchmarks.screen_page import table, write_section
+from models.crystal_graph import CrystalGraphs, build_graphs
+from models.formula import parse_many
+from models.moduli_training import ModuliTraining
+from models.moduli_validation import run_fold
+from models.structures import parse_structures
+
+
+class Binaries:
+    """Crystals of `elastic_binaries`, of another release: graphs, formulas, targets (n, 2) in log10(GPa)."""
+
+    def __init__(self) -> None:
+        folder = Path(os.environ.get("ELEMSCREEN_REFERENCE_DATA", "../shared/data"))
+        frame = pd.read_parquet(folder / "elastic_binaries.parquet")
+        self.graphs, reasons = build_graphs(parse_structures(frame["structure"].tolist())[0])
+        frame = frame[[reason is None for reason in reasons]]
+        self.formulas = list(parse_many(frame["formula"].tolist()).reduced)
+        self.targets = np.log10(frame[["bulk_modulus_vrh", "shear_modulus_vrh"]].to_numpy(float))
+
+
+class Union:
+    """All crystals together; the further ones are of no fold."""
+
+    def __init__(self, crystals: Crystals, further: list[Starter | Binaries]) -> None:
+        self.graphs = CrystalGraphs.concatenate([crystals.graphs, *(one.graphs for one in further)])
+        self.targets = np.concatenate([crystals.targets, *(one.targets for one in further)])
+        self.formulas = crystals.formulas + [name for one in further for name in one.formulas]
+        n_further = len(self.formulas) - len(crystals.formulas)
+        self.folds = np.concatenate([crystals.folds, np.full(n_further, N_FOLDS)])
+
+    def predict(self, fold: int, seed: int, threads: int) -> NDArray[np.float64]:
+        """Train one member on what has no formula of the fold; its predictions of the fold's rows, (m, 2)."""
+        held_out = {self.formulas[row] for row in np.flatnonzero(self.folds == fold)}
+        unseen = np.array([formula not in held_out for formula in self.formulas])
+        settings = replace(ModuliTraining(threads=threads), seed=seed)
+        return run_fold(
+            self.graphs, self.targets, self.folds, fold, settings, n_members=1, trainable=unseen
+        ).mean  # fmt: skip
+
+
+def kept(folder: Path, union: Union, fold: int, seed: int, threads: int) -> tuple[NDArray[np.float64], float]:
+    """Return predictions and time of a training [s], from the folder where it has been."""
+    file = folder / f"{len(union.formulas)}-rows-fold-{fold}-seed-{seed}-threads-{threads}.npz"
+    if not file.exists():
+        began = time.perf_counter()
+        said = union.predict(fold, seed, threads)
+        partial = file.with_suffix(".part")
+        with partial.open("wb") as stream:
+            np.savez(stream, said=said, seconds=time.perf_counter() - began)
+        partial.replace(file)
+        print(file.name, flush=True)
+    with np.load(file) as stored:
+        return stored["said"], float(stored["seconds"])
+
+
+def main() -> None:
+    """Train what is not kept yet, and write the section."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.moduli_further", description=__doc__)
+    parser.add_argument("--keep", type=Path, required=True, help="folder for what trainings say")
+    parser.add_argument("--members", type=int, default=3, help="networks in an ensemble")
+    parser.add_argument("--threads", type=int, default=1, help="threads of each training")
+    parser.add_argument("--note", default="", help="what the machine did besides")
+    parser.add_argument("--out", type=Path, default=PAGE)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    options.keep.mkdir(parents=True, exist_ok=True)
+    crystals, starter, binaries = Crystals(None), Starter(), Binaries()
+    union = Union(crystals, [starter, binaries])
+    members = [np.full_like(crystals.targets, np.nan) for _ in range(options.members)]
+    seconds = 0.0
+    for seed, said in enumerate(members):
+        for fold in range(N_FOLDS):
+            rows = np.flatnonzero(crystals.folds == fold)
+            said[rows], spent = kept(options.keep, union, fold, seed, options.threads)
+            seconds += spent
+    name = f"CGCNN, {options.members} members, with the starter set and binaries"
+    every, said = np.ones(len(crystals.formulas), bool), np.mean(members, axis=0)
+    header = ("rows", *(f"{metric}, log10 {m}" for m in MODULI for metric in ("RMSE", "MAE", "R2")), "time")
+    measured = [
+        [label, *line(crystals, name, said, seconds, which)[1:]]
+        for label, which in ((f"all {len(every):,}", every), ("positive definite", crystals.sound))
+    ]
+    text = (
+        f"## {FURTHER}\n\nWritten by `python -m benchmarks.moduli_further --keep FOLDER`. {name}: the same folds, the "
+        f"same network, but it learns from the {len(starter.formulas)} crystals of the starter set and the "
+        f"{len(binaries.formulas):,} binary compounds of another release as well, without those that have a formula of "
+        "the fold. Counted separately, since it is more data and not a better network; "
+        "`elemscreen rank --structures A,B,C` learns so.\n\n"
+        f"{dt.datetime.now(dt.UTC):%Y-%m-%d}, {machine()}. {options.note}\n\n{table(header, measured)}"
+    )
+    write_section(options.out, FURTHER, text)
+    print(text)
+
+
+if __name__ == "__main__":
+    main()

@@ -154,58 +154,6 @@ def plane_normal(lattice: ArrayLike, hkl: Sequence[int]) -> FloatArray:
     return np.asarray(normal / np.linalg.norm(normal))
 
 
-def in_published_frame(
-    lattice: ArrayLike, facet: Sequence[int], direction: Sequence[int]
-) -> tuple[tuple[FloatArray, FloatArray], tuple[FloatArray, FloatArray]]:
-    """Return wave and normal in the electrode and in the electrolyte by the convention of the published screen.
-
-    It names lattice directions of the electrolyte, not planes, and turns the direction onto the lattice vector b, by
-    the smallest rotation, as it turns the electrode's facet normal onto y; the interface is then y and the wave runs
-    along x. Only where b lies along y is that the interface meant. It is kept to compare with the published values.
-
-    Parameters
-    ----------
-    lattice : array_like, shape (3, 3)
-        Rows a, b, c of the conventional cell in A, in the frame of the tensor.
-    facet : sequence of int
-        Of the cubic electrode.
-    direction : sequence of int
-        h a + k b + l c.
-
-    Returns
-    -------
-    tuple of tuple of ndarray
-        (wave, normal) of the electrode and of the electrolyte, each (3,), in the frames of their tensors.
-    """
-    cell, x, y = np.asarray(lattice, dtype=np.float64), *np.eye(3)[:2]
-    electrode = smallest_rotation(np.asarray(facet, dtype=np.float64), y)
-    electrolyte = smallest_rotation(np.asarray(direction, dtype=np.float64) @ cell, cell[1])
-    # a turned tensor seen along x and y is the tensor as it was, seen along x and y turned back
-    return (electrode.T @ x, electrode.T @ y), (electrolyte.T @ x, electrolyte.T @ y)
-
-
-def smallest_rotation(start: ArrayLike, end: ArrayLike) -> FloatArray:
-    """Return the rotation about their common normal that takes one direction to another: Rodrigues' formula.
-
-    Parameters
-    ----------
-    start, end : array_like, shape (3,)
-        Directions of any length, not opposite to each other.
-
-    Returns
-    -------
-    ndarray, shape (3, 3)
-        R with R start along end.
-    """
-    a, b = (np.asarray(v, dtype=np.float64) / np.linalg.norm(v) for v in (start, end))
-    axis, cosine = np.cross(a, b), float(a @ b)
-    if cosine < -1 + 1e-12:
-        raise InputError("directions are opposite to each other: no rotation between them is the smallest")
-    x, y, z = axis
-    cross = np.array([[0.0, -z, y], [z, 0.0, -x], [-y, x, 0.0]])
-    return np.asarray(np.eye(3) + cross + cross @ cross / (1 + cosine))
-
-
 def _relaxed(below: ComplexArray, above: ComplexArray) -> ComplexArray:
     """Displacement (n, 3) per A: u1 takes the value that makes sigma_12 the same on both sides."""
     difference = above - below

@@ -17,15 +17,13 @@ from models.anisotropic_stability import (
     LITHIUM_CRYSTAL,
     LITHIUM_FACETS,
     directions_in_plane,
-    in_published_frame,
     interface_stability,
     plane_normal,
-    smallest_rotation,
 )
 from models.elasticity import isotropic_tensor
 from models.electrodeposition import LITHIUM, stability_parameter
 from models.errors import InputError
-from models.published_convention import published_interfaces
+from models.published_convention import in_published_frame, published_interfaces, smallest_rotation
 from models.stroh import surface_response
 from stiffness import random_rotation, random_stiffness, rotated
 

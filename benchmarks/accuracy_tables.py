@@ -25,6 +25,10 @@ rows that no weight was learned from; intervals are 95 %: Student's t over seeds
 systems for a difference, whose p values are adjusted for the number of pairs (Holm). Published figures are from the
 papers named beside them; their splits are not always ours, which is said where it matters."""
 
+CROSSINGS = "Where one learning curve passes another:"
+DIFFERENCES = "What the differences are worth:"
+FOLD_BY_FOLD = "Fold by fold:"
+
 
 def write_section(title: str, text: str) -> None:
     """Put a section into the page, in place of the one of the same title."""
@@ -163,10 +167,25 @@ def comparison(ref: ArtifactRef, published: Mapping[str, str] | None = None) -> 
             (pair["first"], pair["second"], ", ".join(f"{size:,.0f}" for size in pair["sizes"]) or "no crossing")
             for pair in summary["crossings"]
         ]
-        parts.append(table(("learning curve", "and", "cross at rows"), crossings))
+        parts.append(f"{CROSSINGS}\n\n{table(('learning curve', 'and', 'cross at rows'), crossings)}")
     elif summary["comparisons"]:
-        parts.append(_differences(summary["comparisons"]))
-    return "\n\n".join(parts)
+        parts.append(f"{DIFFERENCES}\n\n{_differences(summary['comparisons'])}")
+    return "\n".join(parts)
+
+
+def out_of_order(ref: ArtifactRef, published: Mapping[str, str]) -> str:
+    """Say which entries stand the other way round than published; equal errors stand neither way."""
+    ours = {line["entry"]: float(line["mae"]) for line in summary_of(ref)["entries"] if line["entry"] in published}
+    turned = [
+        f"{first} ({_four(ours[first])}; published {published[first]}) before {second} ({_four(ours[second])}; "
+        f"{published[second]})"
+        for first in sorted(ours, key=lambda name: ours[name])
+        for second in sorted(ours, key=lambda name: ours[name])
+        if ours[first] < ours[second] and float(published[first]) > float(published[second])
+    ]
+    order = " < ".join(sorted(ours, key=lambda name: ours[name]))
+    where = f"The published order does not hold for {'; '.join(turned)}" if turned else "The published order holds"
+    return f"In order of their errors: {order}. {where}.\n"
 
 
 def minutes(ref: ArtifactRef) -> dict[tuple[str, int | None], float]:
@@ -203,7 +222,7 @@ def folds(ref: ArtifactRef) -> str:
     for line in summary["entries"]:
         by_fold = {run["fold"]: run["mae"] for run in line["runs"]}
         rows.append((line["entry"], *(_four(by_fold[name]) if name in by_fold else "-" for name in names)))
-    return table(("entry", *names), rows)
+    return f"{FOLD_BY_FOLD}\n\n{table(('entry', *names), rows)}"
 
 
 def _four(value: float) -> str:

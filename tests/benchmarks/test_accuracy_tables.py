@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from benchmarks.accuracy_tables import comparison, minutes, minutes_side_by_side, restarts
+from benchmarks import accuracy_tables
+from benchmarks.accuracy_summary import Claim, anchor, summary, value
+from benchmarks.accuracy_tables import comparison, minutes, minutes_side_by_side, out_of_order, restarts, summary_of
+from benchmarks.screen_page import section_of
+from models.errors import InputError
 from storage.artifact import ArtifactRef
 from storage.store import ArtifactStore
 from tasks.cross_validation import FoldRun, summarise_folds
@@ -78,3 +83,48 @@ def test_networks_of_an_ensemble_seed_by_seed(rows: ArtifactRef) -> None:
     ]
     took = {ref: store.run_record(ref)["seconds"] for ref in (one, four)}
     assert minutes_side_by_side([[one], [one, four]], one) == pytest.approx((2 * took[one] + took[four]) / 60)
+
+
+def test_entries_that_stand_the_other_way_round_than_published(rows: ArtifactRef) -> None:
+    ref = compared(rows)
+    errors = {line["entry"]: line["mae"] for line in summary_of(ref)["entries"]}
+    better, worse = sorted(errors, key=lambda name: errors[name])
+    as_published = out_of_order(ref, {better: "0.1", worse: "0.2"})
+    assert as_published.startswith(f"In order of their errors: {better} < {worse}. The published order holds.")
+    turned = out_of_order(ref, {better: "0.2", worse: "0.1"})
+    assert f"does not hold for {better} ({errors[better]:.4f}; published 0.2) before {worse}" in turned
+    assert "holds" in out_of_order(ref, {better: "0.1"})  # what was not published stands nowhere
+
+
+PAGE = """# Accuracy
+
+Words.
+
+## Metals and insulators
+
+| model | rows |
+| --- | --- |
+| attention | 7 |
+
+| model | auc | f1 |
+| --- | --- | --- |
+| attention | 0.98 | 0.5 |
+
+## The rest
+"""
+
+
+def test_the_summary_reads_the_pages_own_numbers() -> None:
+    claim = Claim("classes", "Metals and insulators", "attention", "auc")
+    assert value(PAGE, claim) == "0.98"
+    assert value(PAGE, replace(claim, section="Not there yet")) is None
+    with pytest.raises(InputError, match="has no mae of 'attention'"):
+        value(PAGE, replace(claim, column="mae"))
+    assert anchor("ElemNet, taught by the attention network") == "elemnet-taught-by-the-attention-network"
+    assert "| metals and insulators, area under the curve | 0.98 |" in summary(PAGE)
+    assert summary(PAGE).count("\n| ") == 3  # heads, rule and one row: other sections are not there
+
+
+def test_the_documented_summary_is_that_of_its_page() -> None:
+    page = accuracy_tables.PAGE.read_text()
+    assert section_of(page, "In short").strip() == summary(page).strip()

@@ -3,7 +3,7 @@
     python -m benchmarks.moduli_further --keep FOLDER [--members N] [--threads N] [--note "what else the machine did"]
 
 The folds of `benchmarks.accuracy_moduli`, whose networks learn from the starter set and from `elastic_binaries` of
-`ELEMSCREEN_REFERENCE_DATA` as well, as `elemscreen rank --structures A,B,C` does. An hour on one core; what a training
+`ELEMSCREEN_REFERENCE_DATA` as well. An hour on one core; what a training
 says of its fold is kept in the folder, so that a run that was stopped goes on where it was.
 """
 
@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import argparse
 import datetime as dt
+import hashlib
+import json
 import os
 import time
 from dataclasses import replace
@@ -29,14 +31,19 @@ from models.formula import parse_many
 from models.moduli_training import ModuliTraining
 from models.moduli_validation import run_fold
 from models.structures import parse_structures
+from models.training_state import data_digest
 
 
 class Binaries:
-    """Crystals of `elastic_binaries`, of another release: graphs, formulas, targets (n, 2) in log10(GPa)."""
+    """Crystals of `elastic_binaries` that `elastic_structures` has not: graphs, formulas, targets (n, 2) in log10(GPa).
+
+    They are of another release, which states other moduli for many of those that both have.
+    """
 
     def __init__(self) -> None:
         folder = Path(os.environ.get("ELEMSCREEN_REFERENCE_DATA", "../shared/data"))
         frame = pd.read_parquet(folder / "elastic_binaries.parquet")
+        frame = frame[~frame["in_elastic_structures"].astype(bool)]
         self.graphs, reasons = build_graphs(parse_structures(frame["structure"].tolist())[0])
         frame = frame[[reason is None for reason in reasons]]
         self.formulas = list(parse_many(frame["formula"].tolist()).reduced)
@@ -52,6 +59,8 @@ class Union:
         self.formulas = crystals.formulas + [name for one in further for name in one.formulas]
         n_further = len(self.formulas) - len(crystals.formulas)
         self.folds = np.concatenate([crystals.folds, np.full(n_further, N_FOLDS)])
+        arrays = (*self.graphs.to_arrays().values(), self.targets, self.folds)
+        self.digest = data_digest(*arrays)
 
     def predict(self, fold: int, seed: int, threads: int) -> NDArray[np.float64]:
         """Train one member on what has no formula of the fold; its predictions of the fold's rows, (m, 2)."""
@@ -65,7 +74,9 @@ class Union:
 
 def kept(folder: Path, union: Union, fold: int, seed: int, threads: int) -> tuple[NDArray[np.float64], float]:
     """Return predictions and time of a training [s], from the folder where it has been."""
-    file = folder / f"{len(union.formulas)}-rows-fold-{fold}-seed-{seed}-threads-{threads}.npz"
+    settings = json.dumps(replace(ModuliTraining(threads=threads), seed=seed).to_dict(), sort_keys=True)
+    made_from = hashlib.sha256(f"{union.digest} {fold} {settings}".encode()).hexdigest()[:16]
+    file = folder / f"fold-{fold}-seed-{seed}-{made_from}.npz"
     if not file.exists():
         began = time.perf_counter()
         said = union.predict(fold, seed, threads)
@@ -110,7 +121,7 @@ def main() -> None:
         f"same network, but it learns from the {len(starter.formulas)} crystals of the starter set and the "
         f"{len(binaries.formulas):,} binary compounds of another release as well, without those that have a formula of "
         "the fold. Counted separately, since it is more data and not a better network; "
-        "`elemscreen rank --structures A,B,C` learns so.\n\n"
+        "`elemscreen rank --structures A,B,C` learns from several tables, too.\n\n"
         f"{dt.datetime.now(dt.UTC):%Y-%m-%d}, {machine()}. {options.note}\n\n{table(header, measured)}"
     )
     write_section(options.out, FURTHER, text)

@@ -215,7 +215,7 @@ def _fast_text(
         f"{'equal those of fp32' if same else 'DIFFER FROM THOSE OF FP32'}."
     )
     if band.kind.startswith("int8") and "int8" in ceilings:
-        computed = subject.computed_share()
+        computed = subject.computed_share(band.kind)
         text += (
             f" The sieve leaves silent units out and computes {computed:.1%} of the network's products; counting only "
             f"these, its share of the int8 ceiling is {turns.said(FAST, 'int8', subject.flop * computed)}."

@@ -15,7 +15,7 @@ from models.hull import PhaseHull
 from models.inference import dense_chain
 from models.predictor import Predictor
 from models.screening import CHUNK_ROWS, composition_fractions
-from models.sieve import _without_silent_units, largest_activations
+from models.sieve import _padded, _without_silent_units, largest_activations
 from models.space import CompositionSpace
 from storage.store import ArtifactStore
 from tasks.loading import hull_of, load_hull, load_predictor
@@ -101,14 +101,15 @@ class Subject:
         """Element fractions of a range of the space, (n, 86)."""
         return self.space.fractions(self.space.unrank(np.arange(start, start + n)))
 
-    def computed_share(self) -> float:
-        """Share of the network's products that the bytes' sieve computes: it leaves silent units out."""
+    def computed_share(self, kind: str) -> float:
+        """Share of the network's products that a bytes' sieve computes: it leaves silent units out."""
         left = whole = 0
         mean, std = self.predictor.scale
         for network in self.networks:
             chain = dense_chain(network, mean, std)
             pruned, _ = _without_silent_units(chain, largest_activations(chain))
-            left += sum(layer.weight.numel() for layer in pruned)
+            computed = _padded(pruned) if kind == "int8-avx2" else pruned
+            left += sum(layer.weight.numel() for layer in computed)
             whole += sum(layer.weight.numel() for layer in chain)
         return left / whole
 

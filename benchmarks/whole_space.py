@@ -22,12 +22,14 @@ import pyarrow.compute as pc
 from benchmarks.first_campaign import canaries, table
 from benchmarks.run import machine
 from models.categories import ALL, CATEGORIES, F_ELEMENTS, TABLE_3_3
+from models.errors import InputError
 from models.space import CompositionSpace
 from storage.artifact import ArtifactRef
 from storage.catalog import catalog
 from storage.store import ArtifactStore
 from tasks.loading import load_card
 from tasks.parameters import SpaceParameters
+from tasks.screen import STAGE_VERSION
 from tasks.spaces import composition_space
 
 #: Jha, dissertation: chemical systems with a candidate, by number of elements, and compositions.
@@ -67,7 +69,8 @@ def parts_of(store: ArtifactStore, candidates: ArtifactRef) -> list[ArtifactRef]
         header = store.manifest(part)
         same = header.parameters["threshold"] == manifest.parameters["threshold"]
         same &= header.parameters.get("precision") == manifest.parameters["precision"]
-        same &= header.parameters["space"] in spaces
+        same &= header.parameters["space"] in spaces and header.stage_version == STAGE_VERSION
+        same &= set(header.inputs) <= set(manifest.inputs)  # no student, where the screen had none
         same &= all(
             header.inputs[role].digest == record.digest
             for role, record in manifest.inputs.items()
@@ -75,6 +78,13 @@ def parts_of(store: ArtifactStore, candidates: ArtifactRef) -> list[ArtifactRef]
         )
         if same:
             found.append(part)
+    counts = [store.manifest(part).counts for part in found]
+    screened = sum(n for one in counts for name, n in one.items() if name.startswith("screened_"))
+    if screened != manifest.counts["screened"]:
+        raise InputError(
+            f"the parts in the store hold {screened:,} compositions, the screen {manifest.counts['screened']:,}: parts "
+            "of other blocks lie beside them, or some are gone; screen into a store of its own"
+        )
     return found
 
 

@@ -30,6 +30,9 @@ AGREEMENT = 2e-5
 fp32 sums of 1,024 terms in another order differ by about 1e-6; a wrong kernel or reduced precision by 1e-3 and more.
 """
 
+_PLACE_FREE: dict[tuple[tuple[tuple[int, int], ...], int], bool] = {}
+"""What was found for networks of some shapes and a batch: several networks of an ensemble ask the same."""
+
 BatchFunction = Callable[[Tensor], Tensor]
 """(batch, n_features) float32 -> (batch,) float32, for one fixed batch."""
 
@@ -83,7 +86,8 @@ def batch_function(network: nn.Module, mean: float, std: float, batch: int, engi
     batch
         Rows of every batch.
     engine
-        ``auto`` takes oneDNN where it is faster, works and agrees with torch; ``onednn`` and ``eager`` force one.
+        ``auto`` takes oneDNN where it works and agrees with torch, and torch's own layers where these are faster and
+        give a row the same bits anywhere in a batch; ``onednn`` and ``eager`` force one.
 
     Returns
     -------
@@ -101,7 +105,7 @@ def batch_function(network: nn.Module, mean: float, std: float, batch: int, engi
     if not isinstance(network, ElemNet):
         return eager, "eager"
     chain = dense_chain(network, mean, std)
-    if engine == "eager" or (engine == "auto" and not _onednn_is_faster()):
+    if engine == "eager" or (engine == "auto" and not _onednn_is_faster() and _eager_is_place_free(network, batch)):
         return eager, "eager"
     try:
         fast = _prepacked_function(chain, batch)
@@ -129,6 +133,15 @@ def _onednn_is_faster() -> bool:
     twice as fast); with AVX2 alone it fell short of the default by a sixth (AMD, 76 and 91 GFLOP/s).
     """
     return platform.machine().lower() not in ("x86_64", "amd64") or bool(torch.cpu._is_avx512_supported())
+
+
+def _eager_is_place_free(network: ElemNet, batch: int) -> bool:
+    """Whether torch's own layers give a row the same bits anywhere in a batch; a matter of shapes, not of weights."""
+    shapes = tuple((layer.out_features, layer.in_features) for layer in network.dense_layers)
+    if (shapes, batch) not in _PLACE_FREE:
+        eager = eager_function(network, 0.0, 1.0)
+        _PLACE_FREE[shapes, batch] = place_free(eager, batch, network.dense_layers[0].in_features)
+    return _PLACE_FREE[shapes, batch]
 
 
 def precise_function(network: nn.Module, mean: float, std: float) -> BatchFunction:

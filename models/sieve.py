@@ -9,9 +9,11 @@ two of them overflow.
 
 from __future__ import annotations
 
+import logging
 import platform
 from collections.abc import Callable
 from dataclasses import replace
+from functools import lru_cache
 from typing import Final
 
 import numba
@@ -22,6 +24,8 @@ from torch import Tensor, nn
 from models.elemnet import ElemNet
 from models.errors import InputError
 from models.inference import BatchFunction, DenseLayer, chained, dense_chain, packed
+
+logger = logging.getLogger(__name__)
 
 SIEVES: Final = ("int8", "int8-avx2", "bf16")
 
@@ -62,7 +66,8 @@ def can_sieve(kind: str) -> bool:
     if kind == "int8":
         return bool(torch.cpu._is_vnni_supported())
     if kind == "int8-avx2":
-        return platform.machine().lower() in _X86 and bool(torch.cpu._is_avx2_supported())
+        is_able = platform.machine().lower() in _X86 and bool(torch.cpu._is_avx2_supported())
+        return is_able and _library_is_exact()
     return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
@@ -169,8 +174,8 @@ def _wide_layer(
     """Bytes in steps of `step_in` -> bytes in steps of `step_out`, or fp32 at the end of the wide layers."""
     quantised, scale = _quantised(layer.weight, in_pairs)
     weight = torch.ops.onednn.qlinear_prepack(quantised.contiguous(), [batch, quantised.shape[1]])
-    if in_pairs:
-        _refuse_saturation(quantised, weight, batch)
+    if in_pairs and not _is_exact(quantised, weight, batch):
+        raise InputError("Products of bytes overflow in this machine's library: screen with precision fp32.")
     zeros, bias, scale = torch.zeros(len(scale), dtype=torch.int32), layer.bias.float(), scale.float()
     size, kind = (1.0, torch.float32) if step_out is None else (step_out, torch.uint8)
 
@@ -202,13 +207,25 @@ def _largest_pair(weight: Tensor) -> Tensor:
     return torch.maximum(up, down).amax(dim=1)
 
 
-def _refuse_saturation(quantised: Tensor, weight: Tensor, batch: int) -> None:
-    """Multiply with the bytes that sum highest and lowest, row by row, and refuse a library that is not exact."""
+@lru_cache(maxsize=1)
+def _library_is_exact() -> bool:
+    """Whether sums of two products that just fit in 16 bits come out right, in a small layer."""
+    largest = torch.full((PADDING, 2 * PADDING), (_WEIGHT_LEVELS + 1) // 2, dtype=torch.int8)
+    largest[::2] *= -1
+    try:
+        return _is_exact(largest, torch.ops.onednn.qlinear_prepack(largest, [PADDING, 2 * PADDING]), PADDING)
+    except (RuntimeError, NotImplementedError, AttributeError) as error:  # a build of torch without oneDNN
+        logger.info("no products of bytes here: %s", str(error).splitlines()[0])
+        return False
+
+
+def _is_exact(quantised: Tensor, weight: Tensor, batch: int) -> bool:
+    """Whether the library multiplies each row of the weights exactly with the bytes that sum highest and lowest."""
     n_out, ones = len(quantised), torch.ones(len(quantised))
     none, no_zeros = torch.zeros(n_out), torch.zeros(n_out, dtype=torch.int32)
     for sign in (1, -1):
         worst = (quantised * sign > 0).to(torch.uint8) * _LEVELS
-        exact = (worst.double() * quantised.double()).sum(dim=1)
+        exact = (worst.double() * quantised.double()).sum(dim=1).float()  # rounded as the library's integers are
         for low in range(0, n_out, batch):
             rows = torch.zeros((batch, quantised.shape[1]), dtype=torch.uint8)
             here = worst[low : low + batch]
@@ -216,8 +233,9 @@ def _refuse_saturation(quantised: Tensor, weight: Tensor, batch: int) -> None:
             said = torch.ops.onednn.qlinear_pointwise(
                 rows, 1.0, 0, weight, ones, no_zeros, none, 1.0, 0, torch.float32, "none", [], ""
             )
-            if not torch.equal(said[: len(here), low : low + batch].diagonal().double(), exact[low : low + batch]):
-                raise InputError("Products of bytes overflow in this machine's library: screen with precision fp32.")
+            if not torch.equal(said[: len(here), low : low + batch].diagonal(), exact[low : low + batch]):
+                return False
+    return True
 
 
 def _padded(chain: list[DenseLayer]) -> list[DenseLayer]:

@@ -81,7 +81,7 @@ class ModelCard(BaseModel):
     calibration
         What turns a prediction into a probability; None when there is none.
     training_data
-        Content digest of the artifact it was trained on.
+        Content digest of the artifact it was trained on; of several, joined by ``+``.
     n_members
         Number of networks; one network is an ensemble of one, without a standard deviation.
     domain

@@ -27,15 +27,22 @@ def is_file(text: str) -> bool:
     return Path(text.removeprefix("file:")).is_file()
 
 
+def _exists(text: str) -> bool:
+    try:
+        return Path(text.removeprefix("file:")).exists()
+    except OSError:  # longer than a file's name can be
+        return False
+
+
 def table_names(text: str) -> list[str]:
-    """Return the tables of a text that names one, or several with commas between; a file's own commas are its name's.
+    """Return the tables of a text that names one, or several with commas between; a path's own commas are its name's.
 
     Raises
     ------
     InputError
         A name is empty, or there twice.
     """
-    if is_file(text):
+    if "," not in text or _exists(text):
         return [text]
     names = [name.strip() for name in text.split(",")]
     if not all(names):

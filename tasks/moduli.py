@@ -44,6 +44,8 @@ def train_moduli(root: str, graphs: Sequence[ArtifactRef], parameters: ModuliPar
     """
     store = ArtifactStore(root)
     settings = moduli_settings(parameters)
+    if len({ref.digest for ref in graphs}) < len(graphs):
+        raise InputError("two of the tables with moduli are the same: their rows would count twice; name each once")
     inputs: dict[str, ArtifactRef] = {}
     for number, ref in enumerate(graphs, 1):
         suffix = "" if number == 1 else f"_{number}"
@@ -162,7 +164,8 @@ def _card(
     held_out: np.ndarray,
     metrics: dict[str, Any],
 ) -> ModelCard:
-    functionals = sorted({str(value or "unstated") for value in chosen["functional"]})
+    of_tables = chosen["functional"].iloc[:1] if len(refs) == 1 else chosen["functional"]
+    functionals = {str(value or "unstated") for value in of_tables}
     return ModelCard(
         name="cgcnn",
         architecture=trained.architecture,
@@ -177,7 +180,7 @@ def _card(
         training_data="+".join(ref.digest for ref in refs),
         split={"train": int((~held_out).sum()), "calibration": int(held_out.sum())},
         metrics=metrics,
-        functional=functionals[0] if len(functionals) == 1 else "mixed",
+        functional=functionals.pop() if len(functionals) == 1 else "mixed",
         n_members=len(trained.members),
         domain={"source": sorted(set(chosen["source"]))},
     )

@@ -15,7 +15,7 @@ from models.screening import composition_fractions
 from models.space import CompositionSpace
 from storage.artifact import ArtifactRef, ArtifactRequest
 from storage.store import ArtifactStore, ArtifactWriter
-from tasks.arithmetic import load_arithmetic, sieve_kind
+from tasks.arithmetic import load_arithmetic, runs_here, sieve_kind
 from tasks.parameters import ScreenParameters, SpaceParameters
 from tasks.progress import Progress
 from tasks.spaces import composition_space, formula_list, listed_compositions, space_header, space_inputs
@@ -86,12 +86,13 @@ def _show(progress: Progress, done: int, total: int) -> None:
 def read_band(precision: ArtifactRef | None) -> Band | None:
     """Return the band of the fast mode's sieve; None, for fp32, where there is none or not on this worker.
 
-    Workers may differ: fp32 gives the same survivors, and another worker's sieve was not measured.
+    Workers may differ: fp32 gives the same survivors, and another sieve than the one of the band was not measured.
     """
     if precision is None:
         return None
     record = json.loads(ArtifactStore.from_ref(precision).read_bytes(precision, _FILE))
-    if record["kind"] is None or record["kind"] != sieve_kind():
-        logger.warning("the fast mode needs %s; this worker computes in fp32", record["kind"] or "AVX2, bf16 or a GPU")
+    if record["kind"] is None or not runs_here(record["kind"]):
+        needed = record["kind"] or "VNNI, bf16, AVX2 or a GPU"
+        logger.warning("the fast mode needs %s; this worker computes in fp32", needed)
         return None
     return Band(**record)

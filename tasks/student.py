@@ -49,7 +49,7 @@ def distil_student(
     )
     inputs = {"network": network, "phases": phases} | ({"precision": precision} if precision else {})
     settings = distillation(parameters)
-    kind = _labels()
+    kind = _labels(network)
     request = ArtifactRequest(
         "student",
         "tasks.student",
@@ -89,9 +89,12 @@ def distillation(parameters: StudentParameters) -> Distillation:
     )
 
 
-def _labels() -> str | None:
-    """Return the sieve that labels: bytes where the processor multiplies them, fp16 on a GPU, else fp32."""
-    kind = sieve_kind()
+def _labels(network: ArtifactRef) -> str | None:
+    """Return the sieve that labels: bytes where the processor multiplies them, fp16 on a GPU, else fp32.
+
+    Networks that are no dense chain have no sieve.
+    """
+    kind = sieve_kind() if load_card(network).architecture.name == "elemnet" else None
     return None if kind == "bf16" else kind
 
 

@@ -24,6 +24,16 @@ ARCHITECTURE: dict[str, Any] = {"name": "elemnet", "parameters": {"n_features": 
 NORMALISATION = {"mean": [-0.4], "std": [0.8]}
 
 
+def engines_here() -> list[str]:
+    """All engines that this machine has."""
+    with_onednn = ["auto", "onednn", "eager"]
+    try:
+        Predictor(ARCHITECTURE, NORMALISATION, [member(0)], engine="onednn")
+    except InputError:
+        with_onednn.remove("onednn")
+    return with_onednn
+
+
 class Doubling(torch.nn.Module):
     """A network that is no dense chain."""
 
@@ -38,6 +48,9 @@ class Doubling(torch.nn.Module):
 def member(seed: int, architecture: dict[str, Any] = ARCHITECTURE) -> dict[str, NDArray[Any]]:
     torch.manual_seed(seed)
     return {k: v.numpy() for k, v in ElemNet(**architecture["parameters"]).state_dict().items()}
+
+
+ENGINES_HERE = engines_here()
 
 
 def raw(weights: dict[str, NDArray[Any]], x: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -57,7 +70,7 @@ def x() -> NDArray[np.float32]:
     return np.random.default_rng(1).dirichlet(np.full(7, 0.3), size=333).astype(np.float32)
 
 
-@pytest.mark.parametrize("engine", ["auto", "eager"])
+@pytest.mark.parametrize("engine", ENGINES_HERE)
 def test_gives_the_networks_values_in_the_targets_unit(x: NDArray[np.float32], engine: str) -> None:
     predictor = Predictor(ARCHITECTURE, NORMALISATION, [member(0)], batch_size=64, engine=engine)
     mean, std = predictor.predict(x)
@@ -96,12 +109,12 @@ ENSEMBLE = {
         engine=engine,
         reference_correction=np.linspace(0, 1, 7),
     )
-    for engine in ("auto", "eager")
+    for engine in ENGINES_HERE
 }
 
 
 @settings(max_examples=40, deadline=None)
-@given(st.lists(st.integers(0, 200), max_size=6), st.sampled_from(["auto", "eager"]))
+@given(st.lists(st.integers(0, 200), max_size=6), st.sampled_from(ENGINES_HERE))
 def test_values_do_not_depend_on_how_a_range_is_cut(cuts: list[int], engine: str) -> None:
     predictor = ENSEMBLE[engine]
     whole_mean, whole_std = predictor.predict(ALL)
@@ -112,7 +125,7 @@ def test_values_do_not_depend_on_how_a_range_is_cut(cuts: list[int], engine: str
     assert np.concatenate([std for _, std in parts if std is not None]).tobytes() == whole_std.tobytes()
 
 
-@pytest.mark.parametrize("engine", ["auto", "eager"])
+@pytest.mark.parametrize("engine", ENGINES_HERE)
 def test_values_do_not_depend_on_the_other_rows_of_a_batch(engine: str) -> None:
     predictor = ENSEMBLE[engine]
     whole = predictor.predict(ALL)[0]
@@ -223,6 +236,16 @@ def test_the_processor_and_not_the_clock_chooses_the_engine(
     monkeypatch.setattr(inference, "_prepacked_function", lambda chain, batch: inference.chained(layers))
     monkeypatch.setattr(inference, "_deviation", lambda *arguments: 0.0)
     assert Predictor(ARCHITECTURE, NORMALISATION, [member(0)]).engine == engine
+
+
+def test_torchs_layers_are_not_taken_where_places_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inference, "_onednn_is_faster", lambda: False)
+    monkeypatch.setattr(inference, "_PLACE_FREE", {})
+    monkeypatch.setattr(inference, "place_free", lambda function, batch, n_features: batch != 40)
+    monkeypatch.setattr(inference, "_prepacked_function", lambda chain, batch: lambda x: x[:, 0])
+    monkeypatch.setattr(inference, "_deviation", lambda *arguments: 0.0)
+    engines = [Predictor(ARCHITECTURE, NORMALISATION, [member(0)], batch_size=n).engine for n in (40, 48)]
+    assert engines == ["onednn", "eager"]
 
 
 def test_building_leaves_the_callers_random_numbers_alone() -> None:

@@ -15,10 +15,11 @@ from models.predictor import Predictor
 from models.sieve import (
     SIEVES,
     _equalised,
+    _is_exact,
     _largest_pair,
+    _library_is_exact,
     _padded,
     _quantised,
-    _refuse_saturation,
     _without_silent_units,
     best_sieve,
     can_sieve,
@@ -150,6 +151,7 @@ def test_the_best_sieve_of_a_processor(
     monkeypatch.setattr("torch.cpu._is_avx512_bf16_supported", lambda: bf16)
     monkeypatch.setattr("torch.cpu._is_amx_tile_supported", lambda: False)
     monkeypatch.setattr("torch.cpu._is_avx2_supported", lambda: avx2)
+    monkeypatch.setattr("models.sieve._library_is_exact", lambda: True)
     assert best_sieve() == kind
     assert can_sieve("int8-avx2") is avx2
 
@@ -168,15 +170,50 @@ def test_no_two_products_of_bytes_overflow_16_bits(row: list[float]) -> None:
         assert int((quantised * sign).clamp(min=0).sum(dim=1).max()) * 255 < 2**15
 
 
+def is_exact(weights: torch.Tensor, of_library: torch.Tensor | None = None) -> bool:
+    of_library = weights if of_library is None else of_library
+    prepacked = torch.ops.onednn.qlinear_prepack(of_library, [BATCH, of_library.shape[1]])
+    return _is_exact(weights, prepacked, BATCH)
+
+
 @needs["int8-avx2"]
-def test_a_library_whose_products_overflow_is_refused() -> None:
-    """Products that do overflow, or a library that says what saturated sums would be."""
-    safe = torch.full((32, 32), 64, dtype=torch.int8)
-    _refuse_saturation(safe, torch.ops.onednn.qlinear_prepack(safe, [BATCH, 32]), BATCH)
-    other = safe.clone()
-    other[31, 7] = 63
+@pytest.mark.parametrize("value", [64, -64])
+def test_one_weight_of_another_value_is_seen_in_either_sign_and_past_a_batch(value: int) -> None:
+    safe = torch.full((BATCH + 32, 32), value, dtype=torch.int8)
+    assert is_exact(safe)
+    for row in (0, BATCH - 1, BATCH, BATCH + 31):
+        other = safe.clone()
+        other[row, 7] = value // 2
+        assert not is_exact(safe, other)
+
+
+@needs["int8-avx2"]
+@pytest.mark.skipif(can_sieve("int8"), reason="this processor sums in 32 bits: nothing overflows")
+@pytest.mark.parametrize("value", [127, -127])
+def test_products_that_do_overflow_are_seen(value: int) -> None:
+    assert not is_exact(torch.full((32, 32), value, dtype=torch.int8))
+
+
+@needs["int8-avx2"]
+def test_sums_beyond_the_integers_of_fp32_are_no_overflow() -> None:
+    assert is_exact(torch.arange(2048, dtype=torch.int32).remainder(15).add(50).to(torch.int8).repeat(32, 1))
+
+
+@needs["int8-avx2"]
+def test_a_library_whose_products_overflow_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("models.sieve._is_exact", lambda *arguments: False)
     with pytest.raises(InputError, match="overflow in this machine's library: screen with precision fp32"):
-        _refuse_saturation(safe, torch.ops.onednn.qlinear_prepack(other, [BATCH, 32]), BATCH)
+        sieve_function(network(), 0.0, 1.0, BATCH, "int8-avx2")
+
+
+def test_a_library_without_products_of_bytes_sieves_in_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(*arguments: object) -> bool:
+        raise AttributeError("no such operator")
+
+    monkeypatch.setattr("models.sieve._is_exact", missing)
+    _library_is_exact.cache_clear()
+    assert not _library_is_exact()
+    _library_is_exact.cache_clear()
 
 
 def test_padding_is_the_same_function() -> None:

@@ -11,9 +11,9 @@ import pytest
 from models.device_predictor import FP16, DevicePredictor
 from models.errors import InputError
 from models.predictor import Predictor
-from models.sieve import best_sieve
+from models.sieve import SIEVES, best_sieve, can_sieve
 from tasks import arithmetic
-from tasks.arithmetic import load_arithmetic, sieve_kind
+from tasks.arithmetic import load_arithmetic, runs_here, sieve_kind
 from tasks.cluster import load_profile, usual_block_size
 from tasks.device import DEVICE, worker_device
 from tasks.screen import screen_block
@@ -31,6 +31,8 @@ def test_cores_are_the_default(monkeypatch: pytest.MonkeyPatch, stages: Any) -> 
     monkeypatch.delenv(DEVICE, raising=False)
     assert worker_device() == "cpu"
     assert sieve_kind() == best_sieve()
+    assert [kind for kind in SIEVES if runs_here(kind)] == [kind for kind in SIEVES if can_sieve(kind)]
+    assert not runs_here(FP16)
     assert isinstance(load_arithmetic(stages.network, stages.phases), Predictor)
 
 
@@ -57,6 +59,8 @@ def test_a_block_is_screened_on_the_device(monkeypatch: pytest.MonkeyPatch, stag
     monkeypatch.setattr(arithmetic, "DevicePredictor", lambda host, name: DevicePredictor(host, "cpu"))
     load_arithmetic.cache_clear()
     assert sieve_kind() == FP16
+    assert runs_here(FP16)
+    assert not any(runs_here(kind) for kind in SIEVES)
     assert isinstance(load_arithmetic(stages.network, stages.phases), DevicePredictor)
     parameters = parameters.model_copy(update={"min_training_rows": 8})
     found = stages.store.read_table(

@@ -122,6 +122,8 @@ def test_several_tables_are_learnt_from_together(tmp_path: Path, tiny: Any) -> N
     assert card.training_data == f"{parts[0].digest}+{parts[1].digest}"
     with pytest.raises(InputError, match="at least 50"):
         train_moduli.fn(store.root, parts[:1], parameters)
+    with pytest.raises(InputError, match="two of the tables with moduli are the same"):
+        train_moduli.fn(store.root, [*parts, parts[0]], parameters)
 
 
 def test_sizes_and_trainer_are_what_was_set() -> None:

@@ -26,9 +26,11 @@ from tasks.clean import clean_training
 from tasks.featurize import featurize_fractions
 from tasks.ingest import ingest
 from tasks.loading import load_hull, load_predictor
+from tasks.merge import STAGE_VERSION as merge_version
 from tasks.merge import merge_candidates
 from tasks.parameters import ScreenParameters, SourceParameters, SpaceParameters
 from tasks.precision import measure_precision, read_band
+from tasks.screen import STAGE_VERSION as screen_version
 from tasks.screen import screen_block
 from tasks.spaces import composition_space, plan_blocks
 from tasks.train import train_network
@@ -106,6 +108,11 @@ def test_the_cut_is_no_part_of_the_result(stages: Any, candidates: ArtifactRef, 
         elsewhere = merge_candidates.fn(stages.root, others, *inputs)
     assert elsewhere.uri != candidates.uri
     assert (elsewhere.key, elsewhere.digest) == (candidates.key, candidates.digest)
+
+
+def test_the_merge_is_of_the_version_of_its_parts() -> None:
+    """The parts are no inputs of the merge, so only its version tells that they are others."""
+    assert merge_version == screen_version
 
 
 def _build(root: str, request: Any, write: Any) -> Any:

@@ -181,6 +181,10 @@ def test_one_table_or_several(tmp_path: Path) -> None:
     assert table_names("starter") == ["starter"]
     assert table_names("starter, mine.parquet") == ["starter", "mine.parquet"]
     assert table_names(str(odd)) == [str(odd)]
+    (tmp_path / "May, 2026").mkdir()
+    assert table_names(str(tmp_path / "May, 2026")) == [str(tmp_path / "May, 2026")]
+    keys = [f"compounds-{number:024d}" for number in range(12)]  # together longer than the name of a file can be
+    assert table_names(",".join(keys)) == keys
     with pytest.raises(InputError, match="names a table that has no name"):
         table_names("starter,")
     with pytest.raises(InputError, match="starter is named twice"):

@@ -69,6 +69,7 @@ def examine(store: str) -> list[Finding]:
         check_packages,
         check_versions,
         check_torch,
+        check_fast_mode,
         check_machine,
         lambda: check_store(store),
         lambda: check_server(store),
@@ -134,6 +135,17 @@ def check_torch() -> list[Finding]:
     else:
         found.append(Finding("gpu", "note", "none: everything runs on CPU cores"))
     return found
+
+
+def check_fast_mode() -> list[Finding]:
+    """Look at what `--precision fast` sieves in on this processor."""
+    from models.sieve import best_sieve
+
+    kind = best_sieve()
+    if kind is None:
+        text = "this processor multiplies nothing faster than fp32: --precision fast computes in fp32"
+        return [Finding("fast mode", "note", text)]
+    return [Finding("fast mode", "ok", f"--precision fast sieves in {kind}")]
 
 
 def check_machine() -> list[Finding]:

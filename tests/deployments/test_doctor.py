@@ -16,11 +16,31 @@ def texts(findings: list[Finding]) -> str:
 def test_every_subject_is_looked_at_and_a_line_each(tmp_path: Path) -> None:
     findings = examine(str(tmp_path))
     subjects = [finding.subject for finding in findings]
-    assert {"python", "packages", "versions", "torch", "gpu", "cores", "memory", "store", "prefect", "extras"} <= set(
-        subjects
-    )
+    assert {
+        "python",
+        "packages",
+        "versions",
+        "torch",
+        "gpu",
+        "fast mode",
+        "cores",
+        "memory",
+        "store",
+        "prefect",
+    } <= set(subjects)
+    assert "extras" in subjects
     assert all("\n" not in finding.text for finding in findings)
     assert not [finding for finding in findings if finding.status == "problem"]
+
+
+@pytest.mark.parametrize(("kind", "status", "text"), [("bf16", "ok", "sieves in bf16"), (None, "note", "in fp32")])
+def test_what_the_fast_mode_sieves_in(
+    monkeypatch: pytest.MonkeyPatch, kind: str | None, status: str, text: str
+) -> None:
+    monkeypatch.setattr("models.sieve.best_sieve", lambda: kind)
+    (finding,) = doctor.check_fast_mode()
+    assert finding.status == status
+    assert finding.text.endswith(text)
 
 
 def test_other_versions_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -33,7 +33,7 @@ def require_same_screen(store: ArtifactStore, plain: ArtifactRef, fast: Artifact
     first, second = store.manifest(plain), store.manifest(fast)
     if "precision" in first.inputs or "precision" not in second.inputs:
         raise InputError("give the key of an fp32 screen first, then that of one with --precision fast")
-    of_both = [{k: v for k, v in one.parameters.items() if k != "precision"} for one in (first, second)]
+    of_both = [{k: v for k, v in one.parameters.items() if not k.startswith("precision")} for one in (first, second)]
     inputs = [
         {k: v.key for k, v in one.inputs.items() if k in ("network", "phases", "known")} for one in (first, second)
     ]

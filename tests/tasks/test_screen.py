@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from benchmarks.fast_mode import differing_columns, require_same_screen
 from models.charge_balance import is_neutral
 from models.errors import InputError
 from models.formula import parse_many
@@ -140,6 +141,15 @@ def test_the_fast_mode_gives_the_same_candidates(stages: Any, candidates: Artifa
     else:
         assert counts["below"] <= counts["decided_again"] <= counts["screened"]
     assert stages.counts(candidates)["decided_again"] == 0
+    require_same_screen(stages.store, candidates, found)
+    assert differing_columns(stages.store, candidates, found) == []
+    with pytest.raises(InputError, match="give the key of an fp32 screen first"):
+        require_same_screen(stages.store, found, candidates)
+    lower = merge(stages, parts_of(stages, lowered := fast.model_copy(update={"threshold": 0.1}), 60, precision),
+                  lowered, stages.known, precision)  # fmt: skip
+    with pytest.raises(InputError, match="of other spaces, networks, phases or thresholds"):
+        require_same_screen(stages.store, candidates, lower)
+    assert differing_columns(stages.store, candidates, lower) == ["rows or names of columns"]
 
 
 def test_a_part_of_another_precision_is_refused(stages: Any, parts: list[ArtifactRef], tmp_path: Path) -> None:

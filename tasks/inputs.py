@@ -117,6 +117,9 @@ def as_table(root: str, text: str) -> tuple[pa.Table, EnergyScheme | None]:
 
 
 def _of_kind(root: str, text: str, kinds: tuple[str, ...]) -> ArtifactRef:
+    # keys have no dot: whoever writes one means a file
+    if "." in Path(text).name and "://" not in text and not _exists(text):
+        raise InputError(f"there is no file {text} (looked in {Path.cwd()}): give its path, or an artifact's key")
     ref = ArtifactStore(root).resolve(text)
     if ref.kind not in kinds:
         raise InputError(f"{text} is a '{ref.kind}' artifact; give one of kind {' or '.join(kinds)}, or a file")

@@ -168,6 +168,8 @@ def test_the_wrong_kind_and_the_unknown_key(stages: Any, tmp_path: Path) -> None
         as_phases(stages.root, stages.features.key)
     with pytest.raises(InputError, match="give one of kind compounds, or a file"):
         as_compounds(stages.root, stages.phases.key)
+    with pytest.raises(InputError, match=r"there is no file mine\.parquet \(looked in .*\): give its path, or"):
+        as_compounds(stages.root, "mine.parquet")
     with pytest.raises(ArtifactNotFound, match="no artifact 'nothing'"):
         as_table(stages.root, "nothing")
     for name in ("absent.csv", "."):

@@ -66,6 +66,8 @@ FEW_ROWS = (1_000, 4_000, 16_000)
 """Rows of the OQMD that ElemNets with differently started first layers learn."""
 SIZES = (500, 1_000, 2_000, 4_000, 8_000, 16_000, 32_000, 64_000)
 """Rows of the OQMD that are learnt, for the error against the number of training rows."""
+DEPTHS = (17, 24, 48)
+"""Layers of the residual networks."""
 TARGET_SIZES = (50, 100, 200, 400, 800)
 """Rows of a small table that is learnt."""
 
@@ -294,7 +296,7 @@ def residual(run: Run) -> str:
             "network": "residual", "representation": "magpie", "architecture": {"depth": depth, "skip": skip},
             "epochs": 15, "threads": 1, "n_seeds": 3, "settings": {"learning_rate": 1e-3, "weight_decay": 0.1},
         }
-        for depth in (17, 24, 48)
+        for depth in run.arguments.depths
         for skip, name in (("individual", "IRNet"), ("stacked", "SRNet"), ("none", "plain"))
     }  # fmt: skip
     published = dict(
@@ -352,13 +354,17 @@ def main() -> None:
     parser.add_argument("section", choices=SECTIONS)
     parser.add_argument("--oqmd", help="cleaned rows, or another file")
     parser.add_argument("--source", help="the model that is transferred")
+    parser.add_argument(
+        "--depths", type=int, nargs="+", choices=DEPTHS, default=DEPTHS, help="layers of the residual networks"
+    )
     parser.add_argument("--store")
     parser.add_argument("--dask", default="local")
     parser.add_argument("--note", default="", help="what the machine did besides")
     arguments = parser.parse_args()
     title, section = SECTIONS[arguments.section]
     text = section(Run(arguments))
-    given = {"--oqmd ROWS": arguments.oqmd, "--source MODEL": arguments.source}
+    depths = "" if tuple(arguments.depths) == DEPTHS else " ".join(map(str, arguments.depths))
+    given = {"--oqmd ROWS": arguments.oqmd, "--source MODEL": arguments.source, f"--depths {depths}": depths}
     options = "".join(f" {option}" for option, value in given.items() if value)
     command = f"`python -m benchmarks.accuracy {arguments.section}{options}`"
     day = f"{dt.datetime.now(dt.UTC):%Y-%m-%d}, {machine()}"

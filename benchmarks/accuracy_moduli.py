@@ -13,8 +13,9 @@ import argparse
 import datetime as dt
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import pandas as pd
@@ -39,6 +40,7 @@ from models.representation import represent
 from models.structures import parse_structures
 from models.training import train_network
 from models.training_parameters import TrainingParameters
+from models.training_state import data_digest
 from tasks.reporting.style import standalone
 from tasks.sources.starter import read_starter
 
@@ -123,24 +125,42 @@ class Starter:
             raise RuntimeError("a crystal of the starter set has no graph")
 
 
-def crystal_graphs(crystals: Crystals, members: int, threads: int, beside: Starter | None = None) -> Predictor:
-    """Predict with crystal-graph networks; tensors that are not positive definite are learnt from as well.
+class Further(Protocol):
+    """Crystals that are learnt from and not predicted."""
 
-    With crystals to learn from `beside`, those whose formula is in the fold are left out.
-    """
-    graphs, targets, folds, formulas = crystals.graphs, crystals.targets, crystals.folds, crystals.formulas
-    if beside is not None:
-        graphs = CrystalGraphs.concatenate([graphs, beside.graphs])
-        targets, formulas = np.concatenate([targets, beside.targets]), formulas + beside.formulas
-        folds = np.concatenate([folds, np.full(len(beside.targets), N_FOLDS)])  # of no fold
+    graphs: CrystalGraphs
+    formulas: list[str]
+    targets: NDArray[np.float64]
+
+
+class Union:
+    """The table's crystals, and further ones of no fold to learn from; also from tensors not positive definite."""
+
+    def __init__(self, crystals: Crystals, further: Sequence[Further] = ()) -> None:
+        self.graphs = CrystalGraphs.concatenate([crystals.graphs, *(one.graphs for one in further)])
+        self.targets = np.concatenate([crystals.targets, *(one.targets for one in further)])
+        self.formulas = crystals.formulas + [name for one in further for name in one.formulas]
+        n_further = len(self.formulas) - len(crystals.formulas)
+        self.folds = np.concatenate([crystals.folds, np.full(n_further, N_FOLDS)])
+
+    def digest(self) -> str:
+        """Return what tells these crystals from others."""
+        return data_digest(*self.graphs.to_arrays().values(), self.targets, self.folds)
+
+    def predict(self, fold: int, settings: ModuliTraining, members: int) -> NDArray[np.float64]:
+        """Train on what has no formula of the fold, and predict the fold's rows, (m, 2)."""
+        held_out = {self.formulas[row] for row in np.flatnonzero(self.folds == fold)}
+        unseen = np.array([formula not in held_out for formula in self.formulas])
+        return run_fold(
+            self.graphs, self.targets, self.folds, fold, settings, n_members=members, trainable=unseen
+        ).mean  # fmt: skip
+
+
+def crystal_graphs(union: Union, members: int, threads: int) -> Predictor:
+    """Predict with crystal-graph networks."""
 
     def predict(_: NDArray[np.int64], test: NDArray[np.int64], fold: int) -> NDArray[np.float64]:
-        settings, held_out = ModuliTraining(threads=threads), {formulas[row] for row in test}
-        unseen = np.array([formula not in held_out for formula in formulas])
-        result = run_fold(graphs, targets, folds, fold, settings, n_members=members, trainable=unseen)
-        if not (result.rows == test).all():
-            raise RuntimeError("the fold has other rows")
-        return result.mean
+        return union.predict(fold, ModuliTraining(threads=threads), members)
 
     return predict
 
@@ -192,8 +212,8 @@ def main() -> None:
         "random forest, fractions": forest(crystals, "element_fraction", threads),
         magpie: forest(crystals, "magpie", threads),
         attentive: attention(crystals, members, threads),
-        cgcnn: crystal_graphs(crystals, members, threads),
-        f"{cgcnn}, with the starter set": crystal_graphs(crystals, members, threads, starter),
+        cgcnn: crystal_graphs(Union(crystals), members, threads),
+        f"{cgcnn}, with the starter set": crystal_graphs(Union(crystals, [starter]), members, threads),
     }
     every, sound = np.ones(len(crystals.formulas), bool), crystals.sound
     rows: dict[str, list[list[str]]] = {"all": [], "sound": []}

@@ -3,8 +3,8 @@
     python -m benchmarks.moduli_further --keep FOLDER [--members N] [--threads N] [--note "what else the machine did"]
 
 The folds of `benchmarks.accuracy_moduli`, whose networks learn from the starter set and from `elastic_binaries` of
-`ELEMSCREEN_REFERENCE_DATA` as well. An hour on one core; what a training
-says of its fold is kept in the folder, so that a run that was stopped goes on where it was.
+`ELEMSCREEN_REFERENCE_DATA` as well. An hour on one core; what a training says of its fold is kept in the folder, so
+that a run that was stopped goes on where it was.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import hashlib
 import json
 import os
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -23,15 +22,13 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-from benchmarks.accuracy_moduli import FURTHER, MODULI, N_FOLDS, PAGE, Crystals, Starter, line
+from benchmarks.accuracy_moduli import FURTHER, MODULI, N_FOLDS, PAGE, Crystals, Starter, Union, line
 from benchmarks.run import machine
 from benchmarks.screen_page import table, write_section
-from models.crystal_graph import CrystalGraphs, build_graphs
+from models.crystal_graph import build_graphs
 from models.formula import parse_many
 from models.moduli_training import ModuliTraining
-from models.moduli_validation import run_fold
 from models.structures import parse_structures
-from models.training_state import data_digest
 
 
 class Binaries:
@@ -50,36 +47,15 @@ class Binaries:
         self.targets = np.log10(frame[["bulk_modulus_vrh", "shear_modulus_vrh"]].to_numpy(float))
 
 
-class Union:
-    """All crystals together; the further ones are of no fold."""
-
-    def __init__(self, crystals: Crystals, further: list[Starter | Binaries]) -> None:
-        self.graphs = CrystalGraphs.concatenate([crystals.graphs, *(one.graphs for one in further)])
-        self.targets = np.concatenate([crystals.targets, *(one.targets for one in further)])
-        self.formulas = crystals.formulas + [name for one in further for name in one.formulas]
-        n_further = len(self.formulas) - len(crystals.formulas)
-        self.folds = np.concatenate([crystals.folds, np.full(n_further, N_FOLDS)])
-        arrays = (*self.graphs.to_arrays().values(), self.targets, self.folds)
-        self.digest = data_digest(*arrays)
-
-    def predict(self, fold: int, seed: int, threads: int) -> NDArray[np.float64]:
-        """Train one member on what has no formula of the fold; its predictions of the fold's rows, (m, 2)."""
-        held_out = {self.formulas[row] for row in np.flatnonzero(self.folds == fold)}
-        unseen = np.array([formula not in held_out for formula in self.formulas])
-        settings = replace(ModuliTraining(threads=threads), seed=seed)
-        return run_fold(
-            self.graphs, self.targets, self.folds, fold, settings, n_members=1, trainable=unseen
-        ).mean  # fmt: skip
-
-
 def kept(folder: Path, union: Union, fold: int, seed: int, threads: int) -> tuple[NDArray[np.float64], float]:
     """Return predictions and time of a training [s], from the folder where it has been."""
-    settings = json.dumps(replace(ModuliTraining(threads=threads), seed=seed).to_dict(), sort_keys=True)
-    made_from = hashlib.sha256(f"{union.digest} {fold} {settings}".encode()).hexdigest()[:16]
+    settings = ModuliTraining(threads=threads, seed=seed)
+    described = json.dumps(settings.to_dict(), sort_keys=True)
+    made_from = hashlib.sha256(f"{union.digest()} {fold} {described}".encode()).hexdigest()[:16]
     file = folder / f"fold-{fold}-seed-{seed}-{made_from}.npz"
     if not file.exists():
         began = time.perf_counter()
-        said = union.predict(fold, seed, threads)
+        said = union.predict(fold, settings, 1)
         partial = file.with_suffix(".part")
         with partial.open("wb") as stream:
             np.savez(stream, said=said, seconds=time.perf_counter() - began)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.screen_page import Turns, Work, in_turns, table
-from models.inference import DenseLayer, packed
+from models.inference import X86, DenseLayer, packed
 
 WIDTH = 1024
 """Columns in and out, as in the network's widest layers."""
@@ -43,7 +43,7 @@ class Ceiling:
 
 def instructions() -> str:
     """Return which instructions for narrow numbers this processor has."""
-    if platform.machine().lower() not in ("x86_64", "amd64"):
+    if platform.machine().lower() not in X86:
         return "instructions for narrow numbers: not known for this architecture"
     found = {
         "AVX-512": torch.cpu._is_avx512_supported(),

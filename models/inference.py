@@ -24,14 +24,17 @@ logger = logging.getLogger(__name__)
 
 ENGINES: tuple[str, ...] = ("auto", "onednn", "eager")
 
+X86: tuple[str, ...] = ("x86_64", "amd64")
+"""What `platform.machine` calls such processors, in lower case."""
+
 AGREEMENT = 2e-5
 """Largest accepted difference between the engines on the probe rows, relative to the largest output (at least 1).
 
 fp32 sums of 1,024 terms in another order differ by about 1e-6; a wrong kernel or reduced precision by 1e-3 and more.
 """
 
-_PLACE_FREE: dict[tuple[tuple[tuple[int, int], ...], int], bool] = {}
-"""What was found for networks of some shapes and a batch: several networks of an ensemble ask the same."""
+_PLACE_FREE: dict[tuple[tuple[tuple[int, int], ...], int, int], bool] = {}
+"""What was found for networks of some shapes, a batch and threads: several networks of an ensemble ask the same."""
 
 BatchFunction = Callable[[Tensor], Tensor]
 """(batch, n_features) float32 -> (batch,) float32, for one fixed batch."""
@@ -130,18 +133,19 @@ def _onednn_is_faster() -> bool:
     """Tell by the processor, not by a stopwatch: all workers of a machine must take the same engine.
 
     With AVX-512 oneDNN reached the matrix library's limit where torch's default took narrower instructions (AMD, about
-    twice as fast); with AVX2 alone it fell short of the default by a sixth (AMD, 76 and 91 GFLOP/s).
+    twice as fast); with AVX2 alone it fell short of the default by a tenth to a fifth (AMD, docs/benchmarks.md).
     """
-    return platform.machine().lower() not in ("x86_64", "amd64") or bool(torch.cpu._is_avx512_supported())
+    return platform.machine().lower() not in X86 or bool(torch.cpu._is_avx512_supported())
 
 
 def _eager_is_place_free(network: ElemNet, batch: int) -> bool:
     """Whether torch's own layers give a row the same bits anywhere in a batch; a matter of shapes, not of weights."""
     shapes = tuple((layer.out_features, layer.in_features) for layer in network.dense_layers)
-    if (shapes, batch) not in _PLACE_FREE:
+    asked = (shapes, batch, torch.get_num_threads())
+    if asked not in _PLACE_FREE:
         eager = eager_function(network, 0.0, 1.0)
-        _PLACE_FREE[shapes, batch] = place_free(eager, batch, network.dense_layers[0].in_features)
-    return _PLACE_FREE[shapes, batch]
+        _PLACE_FREE[asked] = place_free(eager, batch, network.dense_layers[0].in_features)
+    return _PLACE_FREE[asked]
 
 
 def precise_function(network: nn.Module, mean: float, std: float) -> BatchFunction:

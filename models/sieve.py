@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from models.elemnet import ElemNet
 from models.errors import InputError
-from models.inference import BatchFunction, DenseLayer, chained, dense_chain, packed
+from models.inference import X86, BatchFunction, DenseLayer, chained, dense_chain, packed
 
 logger = logging.getLogger(__name__)
 
@@ -45,7 +45,6 @@ PADDING: Final = 32
 """Units of a layer are a multiple of it for the ``int8-avx2`` sieve: of other numbers the library pairs others."""
 _LEVELS: Final = 255
 _WEIGHT_LEVELS: Final = 127
-_X86: Final = ("x86_64", "amd64")
 
 
 def best_sieve() -> str | None:
@@ -66,7 +65,7 @@ def can_sieve(kind: str) -> bool:
     if kind == "int8":
         return bool(torch.cpu._is_vnni_supported())
     if kind == "int8-avx2":
-        is_able = platform.machine().lower() in _X86 and bool(torch.cpu._is_avx2_supported())
+        is_able = platform.machine().lower() in X86 and bool(torch.cpu._is_avx2_supported())
         return is_able and _library_is_exact()
     return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 

@@ -65,7 +65,7 @@ def locate(text: str, backend: Backend, backend_at: Callable[[str], Backend]) ->
     keys = committed_keys(backend)
     if text in keys:
         return backend.uri(text)
-    if Path(text, MANIFEST).is_file():
+    if os.path.isfile(os.path.join(text, MANIFEST)):  # of pathlib's a text longer than a name can be is an error
         return os.path.abspath(text)
     found = [key for key in keys if text and (key.startswith(text) or key.rsplit("-", 1)[1].startswith(text))]
     if not found:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pyarrow as pa
@@ -24,14 +25,7 @@ from tasks.stage import reference
 
 def is_file(text: str) -> bool:
     """Whether a text names a file that is there."""
-    return Path(text.removeprefix("file:")).is_file()
-
-
-def _exists(text: str) -> bool:
-    try:
-        return Path(text.removeprefix("file:")).exists()
-    except OSError:  # longer than a file's name can be
-        return False
+    return os.path.isfile(text.removeprefix("file:"))  # of pathlib's a text longer than a name can be is an error
 
 
 def table_names(text: str) -> list[str]:
@@ -42,7 +36,7 @@ def table_names(text: str) -> list[str]:
     InputError
         A name is empty, or there twice.
     """
-    if "," not in text or _exists(text):
+    if "," not in text or os.path.exists(text.removeprefix("file:")):
         return [text]
     names = [name.strip() for name in text.split(",")]
     if not all(names):
@@ -118,7 +112,7 @@ def as_table(root: str, text: str) -> tuple[pa.Table, EnergyScheme | None]:
 
 def _of_kind(root: str, text: str, kinds: tuple[str, ...]) -> ArtifactRef:
     # keys have no dot: whoever writes one means a file
-    if "." in Path(text).name and "://" not in text and not _exists(text):
+    if "." in Path(text).name and "://" not in text and not os.path.exists(text):
         raise InputError(f"there is no file {text} (looked in {Path.cwd()}): give its path, or an artifact's key")
     ref = ArtifactStore(root).resolve(text)
     if ref.kind not in kinds:

@@ -187,6 +187,8 @@ def test_one_table_or_several(tmp_path: Path) -> None:
     assert table_names(str(tmp_path / "May, 2026")) == [str(tmp_path / "May, 2026")]
     keys = [f"compounds-{number:024d}" for number in range(12)]  # together longer than the name of a file can be
     assert table_names(",".join(keys)) == keys
+    with pytest.raises(ArtifactNotFound, match="no artifact 'compounds-000"):
+        as_compounds(str(tmp_path / "store"), ",".join(keys))
     with pytest.raises(InputError, match="names a table that has no name"):
         table_names("starter,")
     with pytest.raises(InputError, match="starter is named twice"):

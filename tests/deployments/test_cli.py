@@ -290,7 +290,7 @@ def test_explain(cli: Cli, house: House) -> None:
     assert re.search(r"Li-O .*\d\.\d{3}", ended.out)
     assert "<h3>Li-O</h3>" in Path(ended.last).read_text()
     assert_one_line(cli("explain", *given, "--system", "Li-Xx", *place), "systems", "Xx")
-    assert_one_line(cli("explain", *given, "--layer", "99", *place), "no layer '99'", "from 1 to 17")
+    assert_one_line(cli("explain", *given, "--layer", "99", *place), "no layer '99'", "from 1 to 4")
 
 
 def test_screen_and_rank(cli: Cli, house: House, tiny: Any, tmp_path: Path) -> None:

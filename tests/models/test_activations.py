@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from cubic_crystals import rocksalt
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from pymatgen.core import Lattice, Structure
 from sklearn.decomposition import PCA
 from torch import Tensor, nn
 
@@ -129,11 +129,7 @@ def test_the_network_is_left_as_it_was() -> None:
 def test_graph_batches_of_the_crystal_network() -> None:
     torch.manual_seed(1)
     network = CGCNN(atom_width=6, hidden_width=5, n_hidden=2)
-    cells = [
-        Structure.from_spacegroup("Fm-3m", Lattice.cubic(a), ["Na", "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]])
-        for a in (5.6, 5.7, 5.8)
-    ]
-    graphs, reasons = build_graphs(cells)
+    graphs, reasons = build_graphs([rocksalt(a, "Na", "Cl") for a in (5.6, 5.7, 5.8)])
     assert reasons == [None, None, None]
     batches = [make_batch(graphs.select([0, 1])), make_batch(graphs.select([2]))]
     assert layer_activations(network, batches, "embedding").shape == (24, 6)

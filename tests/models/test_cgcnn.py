@@ -8,6 +8,7 @@ from functools import lru_cache
 import numpy as np
 import pytest
 import torch
+from cubic_crystals import rocksalt
 from pymatgen.core import Lattice, Structure
 
 from models.cgcnn import CGCNN, make_batch, pack_by_atoms
@@ -28,11 +29,11 @@ SMALL = {"n_convolutions": 2, "atom_width": 8, "hidden_width": 12}
 
 @lru_cache(maxsize=1)
 def crystals() -> CrystalGraphs:
-    rocksalt = Structure.from_spacegroup("Fm-3m", Lattice.cubic(4.03), ["Li", "F"], [[0, 0, 0], [0.5, 0.5, 0.5]])
+    salt = rocksalt(4.03, "Li", "F")
     bcc = Structure(Lattice.cubic(3.4), ["Li", "Mg"], [[0, 0, 0], [0.5, 0.5, 0.5]])
     sparse = Structure(Lattice.cubic(12.0), ["Na", "Cl"], [[0, 0, 0], [0.2, 0, 0]])
     alone = Structure(Lattice.cubic(30.0), ["Xe"], [[0, 0, 0]])
-    graphs, reasons = build_graphs([rocksalt, bcc, sparse, alone, rocksalt.get_primitive_structure()])
+    graphs, reasons = build_graphs([salt, bcc, sparse, alone, salt.get_primitive_structure()])
     assert reasons == [None] * 5
     return graphs
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from cubic_crystals import rocksalt
 from pymatgen.core import Element, Lattice, Structure
 
 from models.atom_features import N_ATOM_FEATURES, atom_feature_table
@@ -17,7 +18,7 @@ from models.elements import ELEMENTS
 from models.errors import InputError
 
 BLOCKS = [0, 19, 26, 36, 46, 58, 68, 78, 82, 92]
-ROCKSALT = Structure.from_spacegroup("Fm-3m", Lattice.cubic(4.03), ["Li", "F"], [[0, 0, 0], [0.5, 0.5, 0.5]])
+ROCKSALT = rocksalt(4.03, "Li", "F")
 
 
 def low_symmetry() -> Structure:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from cubic_crystals import rocksalt
 from pymatgen.core import Lattice, Structure
 
 from models.crystals import read_structure, shortest_ratio, spacegroup_number, structure_json
@@ -23,7 +24,7 @@ def test_json_round_trip_to_five_decimals() -> None:
 
 
 def test_space_group_and_shortest_distance() -> None:
-    salt = Structure.from_spacegroup("Fm-3m", Lattice.cubic(5.64), ["Na", "Cl"], [[0, 0, 0], [0.5, 0, 0]])
+    salt = rocksalt(5.64, "Na", "Cl")
     assert spacegroup_number(salt) == 225
     assert shortest_ratio(salt) == pytest.approx(2.82 / (1.66 + 1.02))
     lonely = Structure(Lattice.cubic(9), ["Na"], [[0, 0, 0]])

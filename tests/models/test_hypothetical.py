@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from cubic_crystals import rocksalt
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pymatgen.analysis.structure_matcher import StructureMatcher
@@ -18,7 +19,7 @@ from models.errors import InputError
 from models.formula import parse_many
 from models.hypothetical import COMPOUND, PROTOTYPE, Substitution, Templates, hypothetical_structure, substitutions
 
-ROCKSALT = Structure.from_spacegroup("Fm-3m", Lattice.cubic(5.64), ["Na", "Cl"], [[0, 0, 0], [0.5] * 3])
+ROCKSALT = rocksalt(5.64, "Na", "Cl")
 PEROVSKITE = Structure(
     Lattice.cubic(3.905),
     ["Sr", "Ti", "O", "O", "O"],

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from cubic_crystals import copper
 from pymatgen.core import Lattice, Structure
 
 from models.lattice_response import (
@@ -84,7 +85,7 @@ def test_residual_stress_does_not_change_the_slope() -> None:
 
 
 def test_pair_potential_obeys_cauchy_and_matches_energy_curvature() -> None:
-    start = Structure.from_spacegroup("Fm-3m", Lattice.cubic(3.6), ["Cu"], [[0, 0, 0]])
+    start = copper(3.6)
     settings = RelaxSettings(force_tolerance=1e-4, stress_tolerance=1e-3, max_steps=100)
     crystal = relax_structures([start], toy.evaluate, settings)[0].structure
     tensor = elastic_response(crystal, toy.evaluate).tensor

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from cubic_crystals import copper
 from pymatgen.core import Lattice, Structure
 
 from models.relaxation import RelaxSettings, Response, batches, relax_structures, scan_volume
@@ -19,7 +20,7 @@ _spec.loader.exec_module(toy)
 
 
 def _fcc(a: float) -> Structure:
-    return Structure.from_spacegroup("Fm-3m", Lattice.cubic(a), ["Cu"], [[0, 0, 0]]).get_primitive_structure()
+    return copper(a).get_primitive_structure()
 
 
 def _distorted() -> Structure:

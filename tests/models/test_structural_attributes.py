@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 
+import cubic_crystals
 import numpy as np
 import pytest
 from pymatgen.core import Lattice, Structure
@@ -20,8 +21,7 @@ from models.structural_attributes import (
 
 
 def rocksalt(a: float = 5.64) -> Structure:
-    crystal = Structure.from_spacegroup("Fm-3m", Lattice.cubic(a), ["Na", "Cl"], [[0, 0, 0], [0.5] * 3])
-    return crystal.get_primitive_structure()
+    return cubic_crystals.rocksalt(a, "Na", "Cl").get_primitive_structure()
 
 
 def rutile() -> Structure:

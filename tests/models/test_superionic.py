@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import cubic_crystals
 import numpy as np
 import pandas as pd
 import pytest
@@ -16,7 +17,7 @@ from models.superionic import ConductorFeatures, conductor_features, superionic_
 
 
 def rocksalt(a: float = 5.0, anion: str = "Cl") -> Structure:
-    return Structure.from_spacegroup("Fm-3m", Lattice.cubic(a), ["Li", anion], [[0] * 3, [0.5] * 3])
+    return cubic_crystals.rocksalt(a, "Li", anion)
 
 
 def test_rocksalt_by_hand() -> None:

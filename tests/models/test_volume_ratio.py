@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import cubic_crystals
 import numpy as np
 import pandas as pd
 import pytest
@@ -28,11 +29,11 @@ REFERENCE = Path(os.environ.get("ELEMSCREEN_REFERENCE_DATA", Path(__file__).pare
 
 
 def rocksalt(a: float = 4.03, cation: str = "Li", anion: str = "F") -> Structure:
-    return Structure.from_spacegroup("Fm-3m", Lattice.cubic(a), [cation, anion], [[0, 0, 0], [0.5, 0.5, 0.5]])
+    return cubic_crystals.rocksalt(a, cation, anion)
 
 
 def antifluorite(a: float = 5.71) -> Structure:
-    return Structure.from_spacegroup("Fm-3m", Lattice.cubic(a), ["Li", "S"], [[0.25, 0.25, 0.25], [0, 0, 0]])
+    return cubic_crystals.antifluorite(a, "Li", "S")
 
 
 def shaken(structure: Structure, seed: int = 0) -> Structure:

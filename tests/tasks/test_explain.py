@@ -28,6 +28,7 @@ from tasks.explain_layers import Networks, ab_compounds
 from tasks.explain_parameters import ExplainParameters
 from tasks.explain_rows import Rows, labels_of, read_rows
 from tasks.loading import load_hull, load_predictor
+from tasks.train import train_network
 
 PARAMETERS = ExplainParameters(
     layers=("1", "3"),
@@ -52,9 +53,15 @@ class Explained:
         return store.read_table(self.ref, name).to_pandas()
 
 
+def deep(stages: Any) -> ArtifactRef:
+    """Return a network with the published number of layers, of fewer units; trained once."""
+    training = stages.training_parameters.model_copy(update={"architecture": {"widths": [32] * 16 + [1]}})
+    return stages.run(train_network, stages.features, training)
+
+
 @pytest.fixture(scope="module")
 def explained(stages: Any) -> Explained:
-    ref = stages.run(explain, stages.network, stages.phases, None, PARAMETERS)
+    ref = stages.run(explain, deep(stages), stages.phases, None, PARAMETERS)
     result = json.loads(stages.store.read_bytes(ref, RESULT))
     return Explained(ref, result, stages.store.read_bytes(ref, PAGE).decode())
 
@@ -69,7 +76,7 @@ def test_tables_have_their_schemas(stages: Any, explained: Explained) -> None:
         assert stages.store.read_table(explained.ref, name).column_names == SCHEMAS[name].arrow.names
     assert explained.ref.kind == "explanation"
     assert stages.counts(explained.ref) == {"rows": explained.result["rows"], "systems": 2, "not_probed": 1}
-    again = stages.run(explain, stages.network, stages.phases, None, PARAMETERS)
+    again = stages.run(explain, deep(stages), stages.phases, None, PARAMETERS)
     assert again == explained.ref
 
 
@@ -80,7 +87,7 @@ def test_components_are_those_of_the_layer(stages: Any, explained: Explained, fo
         for layer in ("1", "3")
         for name, n in (("elements", 86), ("compounds", 20), ("table", len(formulas)))
     }
-    network = load_predictor(stages.network).networks[0]
+    network = load_predictor(deep(stages)).networks[0]
     x = parse_many(formulas).fractions_as(np.float32)
     scores, shares, _ = principal_components(layer_activations(network, x, 3))
     own = table[(table["set"] == "table") & (table["layer"] == "3")]
@@ -97,7 +104,7 @@ def test_similarity_and_its_numbers(stages: Any, explained: Explained) -> None:
     assert set(table["layer"]) == {"1", "3"}
     matrix = table[table["layer"] == "3"]["similarity"].to_numpy().reshape(86, 86)
     x = np.eye(86, dtype=np.float32)
-    vectors = layer_activations(load_predictor(stages.network).networks[0], x, 3).astype(np.float64)
+    vectors = layer_activations(load_predictor(deep(stages)).networks[0], x, 3).astype(np.float64)
     vectors -= vectors.mean(axis=0)
     unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
     assert matrix == pytest.approx(unit @ unit.T, abs=1e-6)
@@ -134,7 +141,7 @@ def test_probes_are_those_of_the_model(stages: Any, explained: Explained, formul
     parsed = parse_many(formulas)
     tested = held_out_systems(parsed.chemsys, 0.4, 0)
     labels, _ = property_labels("halogen", parsed)
-    network = load_predictor(stages.network).networks[0]
+    network = load_predictor(deep(stages)).networks[0]
     expected = probe(layer_activations(network, parsed.fractions_as(np.float32), 3), labels, tested, PARAMETERS.penalty)
     found = areas["halogen", "trained", "3"]
     assert found["auc"] == pytest.approx(expected.auc)
@@ -157,7 +164,7 @@ def test_diagrams_are_predictions_and_known_phases(stages: Any, explained: Expla
     assert table.groupby("system").size().index.tolist() == ["Li-Al-F", "Li-O"]
     assert not table["mixed_scheme"].any()
     parsed = parse_many(table["formula"])
-    mean, _ = load_predictor(stages.network, stages.phases).predict(parsed.fractions_as(np.float32))
+    mean, _ = load_predictor(deep(stages), stages.phases).predict(parsed.fractions_as(np.float32))
     assert table["prediction"].to_numpy() == pytest.approx(mean, abs=1e-6)
     assert table["hull_energy_per_atom"].to_numpy() == pytest.approx(
         load_hull(stages.phases).energy_many(parsed.fractions), abs=1e-9
@@ -226,7 +233,7 @@ def test_without_systems_control_or_probes(stages: Any) -> None:
     parameters = ExplainParameters(
         layers=("layers.1",), elements=(), probes=(), untrained=False, n_permutations=1, represent="compounds"
     )
-    ref = stages.run(explain, stages.network, stages.phases, stages.features, parameters)
+    ref = stages.run(explain, deep(stages), stages.phases, stages.features, parameters)
     result = json.loads(stages.store.read_bytes(ref, RESULT))
     assert (result["systems"], result["probes"], result["not_probed"]) == ([], [], [])
     assert {entry["network"] for entry in result["agreement"]} == {"trained"}
@@ -361,12 +368,12 @@ def test_other_networks_and_layers_are_refused(stages: Any) -> None:
     with pytest.raises(InputError, match="not from a formula"):
         stages.run(explain, stages.moduli_network, stages.phases, None, ExplainParameters())
     with pytest.raises(InputError, match="no layer '99'; take a number from 1 to 17"):
-        stages.run(explain, stages.network, stages.phases, None, ExplainParameters(layers=("99",)))
+        stages.run(explain, deep(stages), stages.phases, None, ExplainParameters(layers=("99",)))
     with pytest.raises(InputError, match="neither a property"):
-        stages.run(explain, stages.network, stages.phases, None, ExplainParameters(probes=("is_blue",)))
+        stages.run(explain, deep(stages), stages.phases, None, ExplainParameters(probes=("is_blue",)))
     assert resolve_table.fn(stages.root, stages.features.key) == stages.features
     with pytest.raises(InputError, match="'model' artifact; give one of kind phases"):
-        resolve_table.fn(stages.root, stages.network.key)
+        resolve_table.fn(stages.root, deep(stages).key)
 
 
 def test_mixed_schemes_only_on_request(stages: Any) -> None:
@@ -377,10 +384,10 @@ def test_mixed_schemes_only_on_request(stages: Any) -> None:
     few = {"layers": ("1",), "elements": (), "probes": (), "untrained": False, "n_permutations": 1, "max_atoms": 4}
     mixed = ExplainParameters(systems=("Li-O",), **few)
     with pytest.raises(SchemeMismatch, match="network and phases"):
-        stages.run(explain, stages.network, phases, None, mixed)
+        stages.run(explain, deep(stages), phases, None, mixed)
     # without a phase diagram no energies meet
-    stages.run(explain, stages.network, phases, None, ExplainParameters(**few))
+    stages.run(explain, deep(stages), phases, None, ExplainParameters(**few))
     allowed = mixed.model_copy(update={"allow_mixed_scheme": True})
-    ref = stages.run(explain, stages.network, phases, None, allowed)
+    ref = stages.run(explain, deep(stages), phases, None, allowed)
     assert stages.store.read_table(ref, "predicted_diagram").column("mixed_scheme").to_pylist()[0] is True
     assert "Mixed energy schemes" in stages.store.read_bytes(ref, PAGE).decode()

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from pymatgen.core import Lattice, Structure
+from cubic_crystals import rocksalt
 
 from models.crystal_stability import InterfaceParameters
 from models.crystals import structure_json
@@ -18,7 +18,7 @@ from models.errors import InputError
 from models.volume_ratio import shannon_voronoi_ratio
 from tasks.interface_table import interface_table
 
-SALT = Structure.from_spacegroup("Fm-3m", Lattice.cubic(5.13), ["Li", "Cl"], [[0] * 3, [0.5] * 3])
+SALT = rocksalt(5.13, "Li", "Cl")
 CUBIC = isotropic_tensor(30, 18)
 CUBIC[[3, 4, 5], [3, 4, 5]] = 24.5
 

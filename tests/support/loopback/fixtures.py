@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator, Sequence
 
 import pytest
@@ -65,10 +66,20 @@ def optimade_server(
     return optimade_servers(getattr(request, "param", "oqmd"))
 
 
+def forget_heartbeats() -> None:
+    """Empty the memory of the Materials Project's client: a new proxy may listen where an old one answered."""
+    if "mp_api.client" in sys.modules:  # else nothing was asked for, and the client takes seconds to import
+        from mp_api.client import MPRester
+
+        MPRester._get_heartbeat_info.cache_clear()
+        MPRester.get_emmet_version.cache_clear()
+
+
 @pytest.fixture
 def fault_proxy() -> Iterator[ProxyFactory]:
     """Give `fault_proxy(server_or_url, schedule=None, retry_after=...)`; all proxies end with the test."""
     running: list[FaultProxy] = []
+    forget_heartbeats()
 
     def proxy(
         upstream: str | MPServer | OQMDServer | OptimadeServer,

@@ -212,7 +212,12 @@ class Tiny:
             "electrolytes": {"source": f"file:{self.structures_file}", "database": "tiny"},
             "known": {"source": f"file:{self.known_file}", "database": "tiny"},
             "cleaning": {"calibration_fraction": 0.2},
-            "training": {"preset": "small", "epochs": 5, "batch_size": 32, "architecture": {"widths": [128, 64, 32, 1]}},
+            "training": {
+                "preset": "small",
+                "epochs": 5,
+                "batch_size": 32,
+                "architecture": {"widths": [128, 64, 32, 1]},
+            },
             "screening": {
                 "threshold": 0.3,
                 "min_training_rows": 50,

@@ -2,7 +2,7 @@
 
     python -m benchmarks.moduli_further --keep FOLDER [--members N] [--threads N] [--note "what else the machine did"]
 
-The folds of `benchmarks.accuracy_moduli`, whose networks learn from the starter set and from `elastic_binaries` of
+The folds of `benchmarks.accuracy_moduli`, whose models learn from the starter set and from `elastic_binaries` of
 `ELEMSCREEN_REFERENCE_DATA` as well. An hour on one core; what a training says of its fold is kept in the folder, so
 that a run that was stopped goes on where it was.
 """
@@ -55,7 +55,7 @@ def kept(folder: Path, union: Union, fold: int, seed: int, threads: int) -> tupl
     file = folder / f"fold-{fold}-seed-{seed}-{made_from}.npz"
     if not file.exists():
         began = time.perf_counter()
-        said = union.predict(fold, settings, 1)
+        said = union.predict(fold, settings, 1).mean(axis=0)
         partial = file.with_suffix(".part")
         with partial.open("wb") as stream:
             np.savez(stream, said=said, seconds=time.perf_counter() - began)
@@ -85,7 +85,7 @@ def main() -> None:
             rows = np.flatnonzero(crystals.folds == fold)
             said[rows], spent = kept(options.keep, union, fold, seed, options.threads)
             seconds += spent
-    name = f"CGCNN, {options.members} members, with the starter set and binaries"
+    name = f"CGCNN and trees, {options.members} of each, with the starter set and binaries"
     every, said = np.ones(len(crystals.formulas), bool), np.mean(members, axis=0)
     header = ("rows", *(f"{metric}, log10 {m}" for m in MODULI for metric in ("RMSE", "MAE", "R2")), "time")
     measured = [
@@ -94,9 +94,9 @@ def main() -> None:
     ]
     text = (
         f"## {FURTHER}\n\nWritten by `python -m benchmarks.moduli_further --keep FOLDER`. {name}: the same folds, the "
-        f"same network, but it learns from the {len(starter.formulas)} crystals of the starter set and the "
+        f"same model, but it learns from the {len(starter.formulas)} crystals of the starter set and the "
         f"{len(binaries.formulas):,} binary compounds of another release as well, without those that have a formula of "
-        "the fold. Counted separately, since it is more data and not a better network; "
+        "the fold. Counted separately, since it is more data and not a better model; "
         "`elemscreen rank --structures A,B,C` learns from several tables, too.\n\n"
         f"{dt.datetime.now(dt.UTC):%Y-%m-%d}, {machine()}. {options.note}\n\n{table(header, measured)}"
     )

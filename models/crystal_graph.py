@@ -24,7 +24,7 @@ from models.errors import InputError
 
 IntArray = NDArray[np.int64]
 
-CRYSTAL_FEATURE_VERSION = 1
+CRYSTAL_FEATURE_VERSION = 2
 """Raised whenever the same structure would give another graph or other atom features; part of every model card."""
 
 _TIE = 4
@@ -77,12 +77,15 @@ class CrystalGraphs:
         A; ascending; inf marks a free place.
     offsets : ndarray, shape (n + 1,), int64
         Atoms of crystal i are offsets[i] to offsets[i + 1].
+    volumes : ndarray, shape (n,), float64
+        Volume of each crystal's cell, A^3.
     """
 
     atomic_numbers: NDArray[np.int16]
     neighbours: NDArray[np.int32]
     distances: NDArray[np.float32]
     offsets: IntArray
+    volumes: NDArray[np.float64]
 
     def __len__(self) -> int:
         """Count the crystals."""
@@ -92,6 +95,11 @@ class CrystalGraphs:
     def n_atoms(self) -> IntArray:
         """Atoms of each crystal, shape (n,)."""
         return np.diff(self.offsets)
+
+    @property
+    def volumes_per_atom(self) -> NDArray[np.float64]:
+        """Volume per atom of each crystal, shape (n,), A^3."""
+        return np.asarray(self.volumes / self.n_atoms)
 
     def select(self, rows: Sequence[int] | IntArray) -> CrystalGraphs:
         """Graphs of some crystals in the given order.
@@ -110,7 +118,9 @@ class CrystalGraphs:
         sizes = self.n_atoms[chosen]
         offsets = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
         atoms = np.repeat(self.offsets[:-1][chosen] - offsets[:-1], sizes) + np.arange(offsets[-1])
-        return CrystalGraphs(self.atomic_numbers[atoms], self.neighbours[atoms], self.distances[atoms], offsets)
+        return CrystalGraphs(
+            self.atomic_numbers[atoms], self.neighbours[atoms], self.distances[atoms], offsets, self.volumes[chosen]
+        )
 
     def to_arrays(self) -> dict[str, NDArray[np.generic]]:
         """Arrays by name, ready to be stored.
@@ -118,7 +128,7 @@ class CrystalGraphs:
         Returns
         -------
         dict of str to ndarray
-            The four attributes.
+            The five attributes.
         """
         return {name: getattr(self, name) for name in _FIELDS}
 
@@ -129,7 +139,7 @@ class CrystalGraphs:
         Parameters
         ----------
         arrays : mapping of str to ndarray
-            The four attributes.
+            The five attributes.
 
         Returns
         -------
@@ -152,6 +162,8 @@ class CrystalGraphs:
         limits = np.repeat(graphs.n_atoms, graphs.n_atoms)[:, None]
         if (graphs.neighbours < 0).any() or (graphs.neighbours >= limits).any():
             raise InputError("crystal graphs point at atoms that do not exist; build them again")
+        if graphs.volumes.shape != (len(graphs),) or not (graphs.volumes > 0).all():
+            raise InputError("crystal graphs lack the volume of a cell; build them again")
         return graphs
 
     @staticmethod
@@ -174,10 +186,14 @@ class CrystalGraphs:
             np.concatenate([part.neighbours for part in parts]),
             np.concatenate([part.distances for part in parts]),
             np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64),
+            np.concatenate([part.volumes for part in parts]),
         )
 
 
-_FIELDS = {"atomic_numbers": np.int16, "neighbours": np.int32, "distances": np.float32, "offsets": np.int64}
+_FIELDS = {
+    "atomic_numbers": np.int16, "neighbours": np.int32, "distances": np.float32, "offsets": np.int64,
+    "volumes": np.float64,
+}  # fmt: skip
 
 
 def build_graph(structure: Structure, parameters: GraphParameters = DEFAULT_GRAPH) -> CrystalGraphs:
@@ -206,7 +222,8 @@ def build_graph(structure: Structure, parameters: GraphParameters = DEFAULT_GRAP
     if numbers.max() > MAX_ATOMIC_NUMBER or numbers.min() < 1:
         raise InputError(f"structure holds an element without atom features (Z = {numbers.max()}); leave the row out")
     neighbours, distances = _nearest(structure, numbers, parameters)
-    return CrystalGraphs(numbers, neighbours, distances, np.array([0, len(numbers)], dtype=np.int64))
+    offsets = np.array([0, len(numbers)], dtype=np.int64)
+    return CrystalGraphs(numbers, neighbours, distances, offsets, np.array([structure.volume]))
 
 
 def build_graphs(
@@ -234,8 +251,8 @@ def build_graphs(
         Why a row has no graph.
     """
     shape = (0, parameters.n_neighbours)
-    none = (np.zeros(0, np.int16), np.zeros(shape, np.int32), np.zeros(shape, np.float32), np.zeros(1, np.int64))
-    parts = [CrystalGraphs(*none)]
+    atoms = (np.zeros(0, np.int16), np.zeros(shape, np.int32), np.zeros(shape, np.float32))
+    parts = [CrystalGraphs(*atoms, np.zeros(1, np.int64), np.zeros(0))]
     reasons: list[str | None] = []
     for row, structure in enumerate(structures):
         try:

@@ -1,29 +1,25 @@
-"""Moduli from structures: ensembles of crystal-graph networks.
+"""Moduli from structures: ensembles of crystal-graph networks and boosted trees.
 
-A member is trained by `models.moduli_training.train_moduli`; members differ by their seed alone and share one
-normalisation. Error bars come from `models.moduli_calibration`.
+Members come from `models.moduli_members`, error bars from `models.moduli_calibration`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from models.cgcnn import CGCNN
 from models.crystal_graph import CrystalGraphs
 from models.elasticity import instability_reason
 from models.electrodeposition import moduli_reasons
-from models.errors import InputError
 from models.folds import grouped_folds
 from models.moduli_calibration import calibrated_std, ensemble_spread, fit_calibration
-from models.moduli_training import ModuliTraining, checked_targets, evaluate, torch_threads, train_moduli
-from models.registry import build
-from models.training_state import load_arrays
+from models.moduli_members import Members, train_members
+from models.moduli_training import ModuliTraining, checked_targets
 
 FloatArray = NDArray[np.float64]
 
@@ -74,7 +70,7 @@ class ModuliPredictor:
     normalisation : mapping
         ``{"mean": [K, G], "std": [K, G]}`` in log10(GPa).
     members : sequence of mapping
-        Weights by name, one mapping per member.
+        Arrays by name, one mapping per member: see `models.moduli_members.TrainedMembers`.
     calibration : mapping, optional
         From `fit_calibration`.
     threads : int, optional
@@ -95,21 +91,11 @@ class ModuliPredictor:
         *,
         threads: int | None = None,
     ) -> None:
-        if not members:
-            raise InputError("a moduli model needs at least one member; train it again")
-        self.mean, self.std = (np.asarray(normalisation[key], dtype=np.float64) for key in ("mean", "std"))
-        self.calibration, self.threads = calibration, threads
-        self.networks: list[CGCNN] = []
-        for member in members:
-            network = build(architecture)
-            if not isinstance(network, CGCNN):
-                name = architecture.get("name")
-                raise InputError(f"network {name!r} does not read crystal graphs; choose a moduli model")
-            load_arrays(network, member, "moduli model")
-            self.networks.append(network.eval())
+        self.members = Members(architecture, normalisation, members, threads)
+        self.calibration = calibration
 
     def predict_members(self, graphs: CrystalGraphs) -> FloatArray:
-        """Every member's prediction.
+        """Predict by every network and by the trees of every member, all of equal weight.
 
         Parameters
         ----------
@@ -118,11 +104,10 @@ class ModuliPredictor:
 
         Returns
         -------
-        ndarray, shape (members, n, 2)
+        ndarray, shape (predictions, n, 2)
             log10(K/GPa), log10(G/GPa).
         """
-        with torch_threads(self.threads):
-            return np.stack([evaluate(network, graphs) * self.std + self.mean for network in self.networks])
+        return self.members.predict(graphs)
 
     def predict(self, graphs: CrystalGraphs) -> ModuliPrediction:
         """Mean and calibrated standard deviation.
@@ -176,7 +161,7 @@ class TrainedModuli:
     architecture, normalisation : dict
         As `ModuliPredictor` takes them.
     members : list of dict
-        Weights by name.
+        Arrays by name.
     calibration : dict
         From `fit_calibration`.
     histories : list of list of dict
@@ -239,15 +224,9 @@ def train_ensemble(
     targets = checked_targets(graphs, log10_bulk, log10_shear)
     held_out = grouped_folds(formulas, calibration_folds, settings.seed) == 0
     learned = np.flatnonzero(~held_out)
-    part = graphs.select(learned)
-    trained = []
-    for member in range(n_members):
-        options = on_member(member) if on_member is not None else {}
-        own = replace(settings, seed=settings.seed + member)
-        trained.append(train_moduli(part, targets[learned, 0], targets[learned, 1], own, **options))
-    architecture = settings.network().architecture()
-    normalisation, states = trained[0].normalisation, [member.state for member in trained]
-    raw = ModuliPredictor(architecture, normalisation, states, threads=settings.threads)
+    members = train_members(graphs.select(learned), targets[learned], settings, n_members, on_member)
+    architecture, normalisation = settings.network().architecture(), members.normalisation
+    raw = ModuliPredictor(architecture, normalisation, members.states, threads=settings.threads)
     predicted = raw.predict_members(graphs.select(np.flatnonzero(held_out)))
     calibration = fit_calibration(predicted.mean(axis=0), ensemble_spread(predicted), targets[held_out])
-    return TrainedModuli(architecture, normalisation, states, calibration, [member.history for member in trained])
+    return TrainedModuli(architecture, normalisation, members.states, calibration, members.histories)

@@ -47,6 +47,8 @@ class ModuliTraining(TrainingParameters):
         Left as they are: these networks are trained in fp32, on all crystals that are given, to the end.
     n_convolutions, atom_width, hidden_width, n_hidden
         Sizes of `models.cgcnn.CGCNN`.
+    n_trees
+        Boosted trees beside the network, per target; 0 for none.
     """
 
     epochs: int = 60
@@ -62,6 +64,7 @@ class ModuliTraining(TrainingParameters):
     atom_width: int = 64
     hidden_width: int = 128
     n_hidden: int = 1
+    n_trees: int = 400
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -70,10 +73,12 @@ class ModuliTraining(TrainingParameters):
         for name in _FIXED:
             if getattr(self, name) != getattr(type(self), name):
                 raise InputError(f"The moduli network is trained in fp32 and to the end: leave {name} as it is.")
-        for name in ("n_convolutions", "atom_width", "hidden_width", "n_hidden"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise InputError(f"The moduli network needs a whole number of at least 1 as {name}, got {value!r}.")
+        for name in ("n_convolutions", "atom_width", "hidden_width", "n_hidden", "n_trees"):
+            value, least = getattr(self, name), int(name != "n_trees")
+            if isinstance(value, bool) or not isinstance(value, int) or value < least:
+                raise InputError(
+                    f"The moduli network needs a whole number of at least {least} as {name}, got {value!r}."
+                )
 
     def network(self) -> CGCNN:
         """Build the network of these sizes, initialised from torch's generator.
@@ -107,7 +112,7 @@ def train_moduli(
     graphs : CrystalGraphs
         n crystals, n >= 2.
     log10_bulk, log10_shear : array_like, shape (n,)
-        log10(K/GPa), log10(G/GPa).
+        log10(K/GPa), log10(G/GPa), or these plus whatever a prediction takes off again.
     parameters : ModuliTraining, optional
         Settings.
     resume : TrainingState, optional

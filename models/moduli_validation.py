@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,8 @@ from models.crystal_graph import CrystalGraphs
 from models.metrics import regression_metrics
 from models.moduli import ModuliPredictor
 from models.moduli_calibration import TARGETS, ensemble_spread
-from models.moduli_training import ModuliTraining, train_moduli
+from models.moduli_members import train_members
+from models.moduli_training import ModuliTraining
 
 FloatArray = NDArray[np.float64]
 
@@ -72,11 +73,10 @@ def run_fold(
     settings = parameters or ModuliTraining()
     learned = np.flatnonzero((folds != fold) & (True if trainable is None else trainable))
     rows = np.flatnonzero(folds == fold)
-    part, seeds = graphs.select(learned), range(settings.seed, settings.seed + n_members)
-    bulk, shear = targets[learned].T
-    trained = [train_moduli(part, bulk, shear, replace(settings, seed=seed)) for seed in seeds]
-    states, normalisation = [member.state for member in trained], trained[0].normalisation
-    predictor = ModuliPredictor(settings.network().architecture(), normalisation, states, threads=settings.threads)
+    members = train_members(graphs.select(learned), targets[learned], settings, n_members)
+    predictor = ModuliPredictor(
+        settings.network().architecture(), members.normalisation, members.states, threads=settings.threads
+    )
     predicted = predictor.predict_members(graphs.select(rows))
     spread = ensemble_spread(predicted)
     return FoldResult(rows, predicted.mean(axis=0), np.zeros((len(rows), 2)) if spread is None else spread)

@@ -26,8 +26,8 @@ from tasks.parameters import ModuliParameters
 from tasks.progress import Progress
 from tasks.stage import build, stage
 
-STAGE_VERSION = 3
-PREDICTION_VERSION = 1
+STAGE_VERSION = 4
+PREDICTION_VERSION = 2
 CALIBRATION_FOLDS = 10
 #: Rows a fold should hold, so that the error bars can be calibrated: small tables hold out more than a tenth.
 ROWS_PER_FOLD = 25

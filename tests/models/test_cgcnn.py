@@ -97,6 +97,7 @@ def test_free_places_send_nothing():
         np.where(np.isinf(pair.distances), 1 - pair.neighbours, pair.neighbours).astype(np.int32),
         pair.distances,
         pair.offsets,
+        pair.volumes,
     )
     with torch.no_grad():
         assert torch.equal(net(make_batch(pair)), net(make_batch(elsewhere)))

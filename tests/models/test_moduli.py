@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
 from pymatgen.core import Lattice, Structure
+from sklearn.ensemble import HistGradientBoostingRegressor
 
+from models.crystal_attributes import crystal_attributes
 from models.crystal_graph import CrystalGraphs, build_graphs
 from models.errors import InputError
 from models.folds import grouped_folds
 from models.moduli import ModuliPredictor, train_ensemble, training_rows
 from models.moduli_calibration import calibrated_std, ensemble_spread, fit_calibration
+from models.moduli_members import train_members
 from models.moduli_training import ModuliTraining, train_moduli
 from models.moduli_validation import fold_metrics, run_fold
 
 TINY = ModuliTraining(
-    epochs=4, batch_size=40, n_convolutions=1, atom_width=8, hidden_width=8, threads=1, learning_rate=1e-2
+    epochs=4, batch_size=40, n_convolutions=1, atom_width=8, hidden_width=8, threads=1, learning_rate=1e-2, n_trees=9
 )
 CATIONS = ["Li", "Na", "K", "Mg", "Ca", "Sr", "Ba", "Zn", "Al", "Ti"]
 ANIONS = ["F", "Cl", "O", "S", "N", "H"]
@@ -46,9 +50,10 @@ def states_equal(a: dict, b: dict) -> bool:
 
 def test_training_learns(data):
     graphs, y, _ = data
-    trained = train_moduli(graphs, *y.T, replace(TINY, epochs=40))
-    assert trained.history[-1]["train_mae"] < 0.25 * trained.history[0]["train_mae"]
-    predictor = ModuliPredictor(TINY.network().architecture(), trained.normalisation, [trained.state], threads=1)
+    trained = train_members(graphs, y, replace(TINY, epochs=40, n_trees=0), 1)
+    history = trained.histories[0]
+    assert history[-1]["train_mae"] < 0.25 * history[0]["train_mae"]
+    predictor = ModuliPredictor(TINY.network().architecture(), trained.normalisation, trained.states, threads=1)
     prediction = predictor.predict(graphs)
     assert np.abs(prediction.log10_bulk - y[:, 0]).mean() < 0.3 * y[:, 0].std()
     assert prediction.log10_bulk_std is None
@@ -178,7 +183,7 @@ def test_ensemble_has_members_that_differ_and_a_calibration(ensemble, data):
     assert ensemble.calibration["n"] == 20
     predictor = ensemble.predictor(threads=1)
     members = predictor.predict_members(graphs)
-    assert members.shape == (2, 60, 2)
+    assert members.shape == (4, 60, 2)  # two networks and the trees of two members
     prediction = predictor.predict(graphs)
     assert prediction.log10_bulk == pytest.approx(members[:, :, 0].mean(axis=0))
     expected = calibrated_std(ensemble_spread(members), ensemble.calibration, (60, 2))
@@ -193,6 +198,33 @@ def test_prediction_is_independent_of_the_other_rows(ensemble, data):
     assert part.log10_bulk == pytest.approx(whole.log10_bulk[[7, 3]], abs=1e-5)
     assert part.log10_shear_std == pytest.approx(whole.log10_shear_std[[7, 3]], abs=1e-5)
     assert len(predictor.predict(graphs.select([])).log10_bulk) == 0
+
+
+def test_trees_learn_moduli_times_a_power_of_the_volume(ensemble, data):
+    """Their predictions are those of scikit-learn's trees, less the volume."""
+    graphs, y, formulas = data
+    learned = np.flatnonzero(grouped_folds(formulas, 3) != 0)
+    term = 5 / 3 * np.log10([structure_volume / 2 for structure_volume in graphs.volumes])
+    said = ensemble.predictor(threads=1).predict_members(graphs)
+    x = crystal_attributes(graphs)
+    for member, target in itertools.product(range(2), range(2)):
+        wanted = y[learned, target] + term[learned]
+        oracle = HistGradientBoostingRegressor(
+            max_iter=9, learning_rate=0.03, max_leaf_nodes=12, min_samples_leaf=8, l2_regularization=1.0,
+            max_features=0.3, early_stopping=False, random_state=member,
+        ).fit(x[learned], wanted)  # fmt: skip
+        assert said[2 + member, :, target] == pytest.approx(oracle.predict(x) - term, abs=1e-12)
+
+
+def test_networks_alone(data):
+    graphs, y, _ = data
+    alone, both = (train_members(graphs, y, replace(TINY, n_trees=n), 1) for n in (0, 3))
+    assert {name for name in both.states[0] if not name.startswith("trees.")} == set(alone.states[0])
+    assert states_equal(alone.states[0], {name: both.states[0][name] for name in alone.states[0]})
+    predictor = ModuliPredictor(TINY.network().architecture(), alone.normalisation, alone.states, threads=1)
+    assert predictor.predict_members(graphs).shape == (1, 60, 2)
+    with pytest.raises(InputError, match="at least 0 as n_trees"):
+        replace(TINY, n_trees=-1)
 
 
 def test_uncalibrated_ensemble_reports_its_spread(ensemble, data):
@@ -268,7 +300,15 @@ def test_cross_validation(data):
     trainable = np.ones(60, dtype=bool)
     trainable[:5] = False
     results = [
-        run_fold(graphs, y, folds, fold, replace(TINY, epochs=2), n_members=2 - fold, trainable=trainable)
+        run_fold(
+            graphs,
+            y,
+            folds,
+            fold,
+            replace(TINY, epochs=2, n_trees=3 - 3 * fold),
+            n_members=2 - fold,
+            trainable=trainable,
+        )
         for fold in range(2)
     ]
     assert np.array_equal(np.sort(np.concatenate([r.rows for r in results])), np.arange(60))

@@ -1,4 +1,4 @@
-"""Bulk and shear moduli: crystal-graph networks and trees, composition networks, forests, on the same five folds.
+"""Bulk and shear moduli: crystal-graph networks and what joins them, composition networks, forests; five folds.
 
     python -m benchmarks.accuracy_moduli [--members N] [--rows N] [--threads N] [--keep FOLDER]
 
@@ -152,7 +152,7 @@ class Union:
         return data_digest(*self.graphs.to_arrays().values(), self.targets, self.folds)
 
     def predict(self, fold: int, settings: ModuliTraining, members: int) -> NDArray[np.float64]:
-        """Train on what has no formula of the fold, and predict its rows: all networks, then all trees, (2 k, m, 2)."""
+        """Train on what has no formula of the fold, and predict its rows: networks, trees, kernels, (3 k, m, 2)."""
         held_out = {self.formulas[row] for row in np.flatnonzero(self.folds == fold)}
         unseen = np.flatnonzero([formula not in held_out for formula in self.formulas])
         trained = train_members(self.graphs.select(unseen), self.targets[unseen], settings, members)
@@ -161,14 +161,14 @@ class Union:
 
 
 class Ensembles:
-    """Networks and trees of every fold, trained once for the entries that they make together and alone."""
+    """The members of every fold, trained once for the entries that they make together and apart."""
 
     def __init__(self, union: Union, members: int, threads: int) -> None:
         self.union, self.members, self.settings = union, members, ModuliTraining(threads=threads)
         self.said: dict[int, NDArray[np.float64]] = {}
 
     def predictor(self, part: slice = EVERYTHING) -> Predictor:
-        """Predict with the mean of all, of the networks or of the trees."""
+        """Predict with the mean of all, of the networks, of the trees or of the kernel machines."""
 
         def predict(_: NDArray[np.int64], test: NDArray[np.int64], fold: int) -> NDArray[np.float64]:
             if fold not in self.said:
@@ -241,7 +241,7 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     crystals, members, threads = Crystals(options.rows), options.members, options.threads
     magpie, attentive = "random forest, Magpie", f"attention on compositions, {members} members"
-    ours, cgcnn, trees = f"CGCNN and trees, {members} of each", "its networks alone", "its trees alone"
+    ours = f"CGCNN, trees, kernel machines, {members} of each"
     starter = Starter()
     own, more = (Ensembles(union, members, threads) for union in (Union(crystals), Union(crystals, [starter])))
     entries = {
@@ -249,8 +249,9 @@ def main() -> None:
         magpie: forest(crystals, "magpie", threads),
         attentive: attention(crystals, members, threads),
         ours: own.predictor(),
-        cgcnn: own.predictor(slice(members)),
-        trees: own.predictor(slice(members, None)),
+        "its networks alone": own.predictor(slice(members)),
+        "its trees alone": own.predictor(slice(members, 2 * members)),
+        "its kernel machines alone": own.predictor(slice(2 * members, None)),
         f"{ours}, with the starter set": more.predictor(),
     }
     every, sound = np.ones(len(crystals.formulas), bool), crystals.sound

@@ -85,7 +85,7 @@ def main() -> None:
             rows = np.flatnonzero(crystals.folds == fold)
             said[rows], spent = kept(options.keep, union, fold, seed, options.threads)
             seconds += spent
-    name = f"CGCNN and trees, {options.members} of each, with the starter set and binaries"
+    name = f"CGCNN, trees, kernel machines, {options.members} of each, with the starter set and binaries"
     every, said = np.ones(len(crystals.formulas), bool), np.mean(members, axis=0)
     header = ("rows", *(f"{metric}, log10 {m}" for m in MODULI for metric in ("RMSE", "MAE", "R2")), "time")
     measured = [

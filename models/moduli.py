@@ -1,4 +1,4 @@
-"""Moduli from structures: ensembles of crystal-graph networks and boosted trees.
+"""Moduli from structures: ensembles of crystal-graph networks, boosted trees and kernel machines.
 
 Members come from `models.moduli_members`, error bars from `models.moduli_calibration`.
 """
@@ -95,7 +95,7 @@ class ModuliPredictor:
         self.calibration = calibration
 
     def predict_members(self, graphs: CrystalGraphs) -> FloatArray:
-        """Predict by every network and by the trees of every member, all of equal weight.
+        """Predict by every network, all trees and every kernel machine, each of equal weight.
 
         Parameters
         ----------

@@ -1,6 +1,7 @@
-"""Members of a moduli model: a crystal-graph network and boosted trees each, that differ by their seed alone.
+"""Members of a moduli model, told apart by a seed: a crystal-graph network, boosted trees and a kernel machine each.
 
-Both learn log10(M v^(5/3)) for a modulus M in GPa and the volume per atom v in A^3, and predictions take the volume off
+The network reads the crystal's graph, the other two its attributes; their errors have little to do with each other. All
+learn log10(M v^(5/3)) for a modulus M in GPa and the volume per atom v in A^3, and predictions take the volume off
 again: at equal bonding moduli go as a power of the density of the electrons, for free electrons as its 5/3 (Kittel,
 Introduction to Solid State Physics, 8th ed., ch. 6), and what a network need not learn it cannot get wrong. On 1,415
 crystals in five folds by formula the factor was worth 0.008 of 0.154 in the RMSE of log10 K.
@@ -20,6 +21,7 @@ from models.cgcnn import CGCNN
 from models.crystal_attributes import crystal_attributes
 from models.crystal_graph import CrystalGraphs
 from models.errors import InputError
+from models.kernel_machine import KernelMachine, fit_kernel_machine
 from models.moduli_calibration import TARGETS
 from models.moduli_training import ModuliTraining, evaluate, torch_threads, train_moduli
 from models.registry import build
@@ -31,8 +33,8 @@ State = Mapping[str, NDArray[Any]]
 VOLUME_EXPONENT = 5.0 / 3.0
 """Power of the volume per atom by which moduli are multiplied before they are learnt."""
 
-_TREES = "trees."
-"""What the names of the trees' arrays begin with, among those of the network."""
+_ON_ATTRIBUTES: dict[str, type[BoostedTrees] | type[KernelMachine]] = {"trees.": BoostedTrees, "kernel.": KernelMachine}
+"""What reads attributes, by what the names of its arrays begin with among those of the network."""
 
 
 def volume_term(graphs: CrystalGraphs) -> FloatArray:
@@ -47,7 +49,8 @@ class TrainedMembers:
     Attributes
     ----------
     states : list of dict
-        Arrays by name of each member: the weights of its network and, named ``trees.0.`` and ``trees.1.``, its trees.
+        Arrays by name of each member: the weights of its network and, named ``trees.0.``, ``kernel.0.`` and so on by
+        target, its trees and its kernel machine.
     normalisation : dict
         ``{"mean": [K, G], "std": [K, G]}`` of the networks' targets.
     histories : list of list of dict
@@ -92,25 +95,32 @@ def train_members(
         As `models.moduli_training.train_moduli`.
     """
     wanted = targets + volume_term(graphs)
-    attributes = crystal_attributes(graphs) if settings.n_trees else None
+    attributes = crystal_attributes(graphs) if settings.n_trees or settings.kernel_rows else None
     states, histories, normalisation = [], [], {}
     for member in range(n_members):
         own = replace(settings, seed=settings.seed + member)
         options = on_member(member) if on_member is not None else {}
         trained = train_moduli(graphs, wanted[:, 0], wanted[:, 1], own, **options)
-        states.append(dict(trained.state) | _grown(attributes, wanted, own))
+        states.append(dict(trained.state) | _on_attributes(attributes, wanted, own))
         histories.append(trained.history)
         normalisation = trained.normalisation
     return TrainedMembers(states, normalisation, histories)
 
 
-def _grown(attributes: FloatArray | None, wanted: FloatArray, settings: ModuliTraining) -> dict[str, NDArray[Any]]:
-    """Return the arrays of a member's trees, one run of trees per target."""
+def _on_attributes(
+    attributes: FloatArray | None, wanted: FloatArray, settings: ModuliTraining
+) -> dict[str, NDArray[Any]]:
+    """Return the arrays of what reads attributes, one run of trees and one kernel machine per target."""
     arrays: dict[str, NDArray[Any]] = {}
-    if attributes is not None:
-        for k, column in enumerate(wanted.T):
+    if attributes is None:
+        return arrays
+    for k, column in enumerate(wanted.T):
+        if settings.n_trees:
             trees = grow_trees(attributes, column, n_trees=settings.n_trees, seed=settings.seed)
-            arrays |= trees.to_arrays(f"{_TREES}{k}.")
+            arrays |= trees.to_arrays(f"trees.{k}.")
+        if settings.kernel_rows:
+            machine = fit_kernel_machine(attributes, column, max_rows=settings.kernel_rows, seed=settings.seed)
+            arrays |= machine.to_arrays(f"kernel.{k}.")
     return arrays
 
 
@@ -146,14 +156,15 @@ class Members:
         self.mean, self.std = (np.asarray(normalisation[key], dtype=np.float64) for key in ("mean", "std"))
         self.threads = threads
         self.networks = [_network(architecture, state) for state in states]
-        self.trees = [
-            [BoostedTrees.from_arrays(state, f"{_TREES}{k}.") for k in range(len(TARGETS))]
+        self.on_attributes = [
+            [kind.from_arrays(state, f"{prefix}{k}.") for k in range(len(TARGETS))]
+            for prefix, kind in _ON_ATTRIBUTES.items()
             for state in states
-            if any(name.startswith(_TREES) for name in state)
+            if any(name.startswith(prefix) for name in state)
         ]
 
     def predict(self, graphs: CrystalGraphs) -> FloatArray:
-        """Predict crystals by every network and by all trees of every member.
+        """Predict crystals by the networks of all members, then by their trees, then by their kernel machines.
 
         Parameters
         ----------
@@ -162,14 +173,14 @@ class Members:
 
         Returns
         -------
-        ndarray, shape (networks + members with trees, n, 2)
+        ndarray, shape (predictions, n, 2)
             log10(K/GPa), log10(G/GPa).
         """
         with torch_threads(self.threads):
             said = [evaluate(network, graphs) * self.std + self.mean for network in self.networks]
-        if self.trees:
+        if self.on_attributes:
             x = crystal_attributes(graphs)
-            said += [np.stack([target.predict(x) for target in trees], axis=1) for trees in self.trees]
+            said += [np.stack([target.predict(x) for target in targets], axis=1) for targets in self.on_attributes]
         return np.stack(said) - volume_term(graphs)
 
 
@@ -178,6 +189,6 @@ def _network(architecture: Mapping[str, Any], state: State) -> CGCNN:
     if not isinstance(network, CGCNN):
         name = architecture.get("name")
         raise InputError(f"network {name!r} does not read crystal graphs; choose a moduli model")
-    weights = {name: array for name, array in state.items() if not name.startswith(_TREES)}
+    weights = {name: array for name, array in state.items() if not name.startswith(tuple(_ON_ATTRIBUTES))}
     load_arrays(network, weights, "moduli model")
     return network.eval()

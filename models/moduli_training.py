@@ -49,6 +49,8 @@ class ModuliTraining(TrainingParameters):
         Sizes of `models.cgcnn.CGCNN`.
     n_trees
         Boosted trees beside the network, per target; 0 for none.
+    kernel_rows
+        Rows at most that the kernel machine beside the network learns; 0 for none.
     """
 
     epochs: int = 60
@@ -65,6 +67,7 @@ class ModuliTraining(TrainingParameters):
     hidden_width: int = 128
     n_hidden: int = 1
     n_trees: int = 400
+    kernel_rows: int = 10_000
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -73,8 +76,8 @@ class ModuliTraining(TrainingParameters):
         for name in _FIXED:
             if getattr(self, name) != getattr(type(self), name):
                 raise InputError(f"The moduli network is trained in fp32 and to the end: leave {name} as it is.")
-        for name in ("n_convolutions", "atom_width", "hidden_width", "n_hidden", "n_trees"):
-            value, least = getattr(self, name), int(name != "n_trees")
+        for name in ("n_convolutions", "atom_width", "hidden_width", "n_hidden", "n_trees", "kernel_rows"):
+            value, least = getattr(self, name), int(name not in {"n_trees", "kernel_rows"})
             if isinstance(value, bool) or not isinstance(value, int) or value < least:
                 raise InputError(
                     f"The moduli network needs a whole number of at least {least} as {name}, got {value!r}."

@@ -15,6 +15,7 @@ from models.crystal_attributes import crystal_attributes
 from models.crystal_graph import CrystalGraphs, build_graphs
 from models.errors import InputError
 from models.folds import grouped_folds
+from models.kernel_machine import fit_kernel_machine
 from models.moduli import ModuliPredictor, train_ensemble, training_rows
 from models.moduli_calibration import calibrated_std, ensemble_spread, fit_calibration
 from models.moduli_members import train_members
@@ -50,7 +51,7 @@ def states_equal(a: dict, b: dict) -> bool:
 
 def test_training_learns(data):
     graphs, y, _ = data
-    trained = train_members(graphs, y, replace(TINY, epochs=40, n_trees=0), 1)
+    trained = train_members(graphs, y, replace(TINY, epochs=40, n_trees=0, kernel_rows=0), 1)
     history = trained.histories[0]
     assert history[-1]["train_mae"] < 0.25 * history[0]["train_mae"]
     predictor = ModuliPredictor(TINY.network().architecture(), trained.normalisation, trained.states, threads=1)
@@ -183,7 +184,7 @@ def test_ensemble_has_members_that_differ_and_a_calibration(ensemble, data):
     assert ensemble.calibration["n"] == 20
     predictor = ensemble.predictor(threads=1)
     members = predictor.predict_members(graphs)
-    assert members.shape == (4, 60, 2)  # two networks and the trees of two members
+    assert members.shape == (6, 60, 2)  # networks, trees and kernel machines of two members
     prediction = predictor.predict(graphs)
     assert prediction.log10_bulk == pytest.approx(members[:, :, 0].mean(axis=0))
     expected = calibrated_std(ensemble_spread(members), ensemble.calibration, (60, 2))
@@ -214,12 +215,14 @@ def test_trees_learn_moduli_times_a_power_of_the_volume(ensemble, data):
             max_features=0.3, early_stopping=False, random_state=member,
         ).fit(x[learned], wanted)  # fmt: skip
         assert said[2 + member, :, target] == pytest.approx(oracle.predict(x) - term, abs=1e-12)
+        machine = fit_kernel_machine(x[learned], wanted, seed=member)
+        assert said[4 + member, :, target] == pytest.approx(machine.predict(x) - term, abs=1e-12)
 
 
 def test_networks_alone(data):
     graphs, y, _ = data
-    alone, both = (train_members(graphs, y, replace(TINY, n_trees=n), 1) for n in (0, 3))
-    assert {name for name in both.states[0] if not name.startswith("trees.")} == set(alone.states[0])
+    alone, both = (train_members(graphs, y, replace(TINY, n_trees=n, kernel_rows=n), 1) for n in (0, 30))
+    assert {name for name in both.states[0] if not name.startswith(("trees.", "kernel."))} == set(alone.states[0])
     assert states_equal(alone.states[0], {name: both.states[0][name] for name in alone.states[0]})
     predictor = ModuliPredictor(TINY.network().architecture(), alone.normalisation, alone.states, threads=1)
     assert predictor.predict_members(graphs).shape == (1, 60, 2)
@@ -305,7 +308,7 @@ def test_cross_validation(data):
             y,
             folds,
             fold,
-            replace(TINY, epochs=2, n_trees=3 - 3 * fold),
+            replace(TINY, epochs=2, n_trees=3 - 3 * fold, kernel_rows=30 - 30 * fold),
             n_members=2 - fold,
             trainable=trainable,
         )

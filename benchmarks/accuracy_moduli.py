@@ -15,6 +15,7 @@ import hashlib
 import os
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
@@ -163,8 +164,8 @@ class Union:
 class Ensembles:
     """The members of every fold, trained once for the entries that they make together and apart."""
 
-    def __init__(self, union: Union, members: int, threads: int) -> None:
-        self.union, self.members, self.settings = union, members, ModuliTraining(threads=threads)
+    def __init__(self, union: Union, members: int, settings: ModuliTraining) -> None:
+        self.union, self.members, self.settings = union, members, settings
         self.said: dict[int, NDArray[np.float64]] = {}
 
     def predictor(self, part: slice = EVERYTHING) -> Predictor:
@@ -243,7 +244,10 @@ def main() -> None:
     magpie, attentive = "random forest, Magpie", f"attention on compositions, {members} members"
     ours = f"CGCNN, trees, kernel machines, {members} of each"
     starter = Starter()
-    own, more = (Ensembles(union, members, threads) for union in (Union(crystals), Union(crystals, [starter])))
+    settings = ModuliTraining(threads=threads)
+    own = Ensembles(Union(crystals), members, settings)
+    more = Ensembles(Union(crystals, [starter]), members, settings)
+    bare = Ensembles(Union(crystals), members, replace(settings, attribute_width=0, n_trees=0, kernel_rows=0))
     entries = {
         "random forest, fractions": forest(crystals, "element_fraction", threads),
         magpie: forest(crystals, "magpie", threads),
@@ -252,6 +256,7 @@ def main() -> None:
         "its networks alone": own.predictor(slice(members)),
         "its trees alone": own.predictor(slice(members, 2 * members)),
         "its kernel machines alone": own.predictor(slice(2 * members, None)),
+        f"CGCNN of the graph alone, {members} members": bare.predictor(),
         f"{ours}, with the starter set": more.predictor(),
     }
     every, sound = np.ones(len(crystals.formulas), bool), crystals.sound

@@ -58,7 +58,8 @@ def main() -> None:
         settings = ModuliTraining(
             threads=options.threads, epochs=options.epochs, n_convolutions=n_convolutions, n_hidden=n_hidden,
             atom_width=width, hidden_width=hidden, learning_rate=rate, optimiser=optimiser,
-            weight_decay=usual.weight_decay if optimiser == "adamw" else 0.0, n_trees=0, kernel_rows=0,
+            weight_decay=usual.weight_decay if optimiser == "adamw" else 0.0,
+            attribute_width=0, n_trees=0, kernel_rows=0,
         )  # fmt: skip
         result = run_fold(crystals.graphs, crystals.targets, crystals.folds, 0, settings, n_members=1)
         errors = [
@@ -75,9 +76,8 @@ def main() -> None:
               "published MAE, K", "published MAE, G", "MAE, log10 K", "MAE, log10 G")  # fmt: skip
     text = (
         "# Sizes of the crystal-graph network\n\nWritten by `python -m benchmarks.moduli_sizes`. One network each, no "
-        f"trees or kernel machine, {options.epochs} epochs of {usual.batch_size} atoms a step, one-cycle rate, "
-        f"averaged weights, no "
-        f"weight decay but in the last line; the first of "
+        f"trees, kernel machine or attributes, {options.epochs} epochs of {usual.batch_size} atoms a step, one-cycle "
+        "rate, averaged weights, no weight decay but in the last line; the first of "
         f"five folds that keep a formula together, {int((crystals.folds == 0).sum())} of {len(crystals.formulas):,} "
         "crystals; the last line is the network that elemscreen takes. A campaign or a ranking takes other sizes from "
         "`moduli: {settings: {n_convolutions: 4, optimiser: sgd}}`.\n\n"

@@ -26,6 +26,12 @@ from models.errors import InputError
 ARCHITECTURE = "cgcnn"
 
 
+ATTRIBUTE_DROPOUT = 0.1
+"""Share of a crystal's attributes that a network does not see in a step."""
+FARTHEST = 4.0
+"""Standard deviations from the mean beyond which an attribute counts as so many."""
+
+
 @dataclass(frozen=True)
 class GraphBatch:
     """Crystals that go through the network together.
@@ -42,6 +48,8 @@ class GraphBatch:
         Crystal of each atom.
     n_crystals : int
         Crystals.
+    attributes : Tensor, shape (n_crystals, n_attributes), or None
+        What else is known of each crystal, for networks that read it.
     """
 
     atomic_numbers: Tensor
@@ -49,15 +57,18 @@ class GraphBatch:
     distances: Tensor
     crystal: Tensor
     n_crystals: int
+    attributes: Tensor | None = None
 
 
-def make_batch(graphs: CrystalGraphs) -> GraphBatch:
+def make_batch(graphs: CrystalGraphs, attributes: NDArray[np.float64] | None = None) -> GraphBatch:
     """All crystals of `graphs` as one batch.
 
     Parameters
     ----------
     graphs : CrystalGraphs
         At least one crystal.
+    attributes : ndarray, shape (n, n_attributes), optional
+        Of each crystal.
 
     Returns
     -------
@@ -72,6 +83,7 @@ def make_batch(graphs: CrystalGraphs) -> GraphBatch:
         distances=torch.from_numpy(graphs.distances.astype(np.float32).ravel()),
         crystal=torch.from_numpy(np.repeat(np.arange(len(graphs)), sizes)),
         n_crystals=len(graphs),
+        attributes=None if attributes is None else torch.from_numpy(attributes.astype(np.float32)),
     )
 
 
@@ -174,6 +186,9 @@ class CGCNN(nn.Module):
         Layers after pooling.
     n_outputs : int
         Targets.
+    n_attributes, attribute_width : int
+        Columns that are known of a crystal beside its graph, none by default, and the width of the layer that reads
+        them; its output stands beside the mean over the atoms. See `fit_attributes`.
     n_neighbours : int
         Edges per atom of the graphs that it is fed with.
     cutoff, gaussian_step : float
@@ -189,6 +204,8 @@ class CGCNN(nn.Module):
 
     table: Tensor
     centres: Tensor
+    attribute_mean: Tensor
+    attribute_scale: Tensor
 
     def __init__(
         self,
@@ -198,13 +215,15 @@ class CGCNN(nn.Module):
         hidden_width: int = 128,
         n_hidden: int = 1,
         n_outputs: int = 2,
+        n_attributes: int = 0,
+        attribute_width: int = 64,
         n_neighbours: int = DEFAULT_GRAPH.n_neighbours,
         cutoff: float = DEFAULT_GRAPH.cutoff,
         gaussian_step: float = DEFAULT_GRAPH.gaussian_step,
         feature_version: int = CRYSTAL_FEATURE_VERSION,
     ) -> None:
         super().__init__()
-        if min(n_convolutions, atom_width, hidden_width, n_hidden, n_outputs) < 1:
+        if min(n_convolutions, atom_width, hidden_width, n_hidden, n_outputs, attribute_width) < 1 or n_attributes < 0:
             raise InputError("a size of the crystal-graph network is below 1; keep the defaults or give larger ones")
         if feature_version != CRYSTAL_FEATURE_VERSION:
             raise InputError(
@@ -218,6 +237,8 @@ class CGCNN(nn.Module):
             "hidden_width": hidden_width,
             "n_hidden": n_hidden,
             "n_outputs": n_outputs,
+            "n_attributes": n_attributes,
+            "attribute_width": attribute_width,
             "n_neighbours": n_neighbours,
             "cutoff": cutoff,
             "gaussian_step": gaussian_step,
@@ -229,7 +250,12 @@ class CGCNN(nn.Module):
         self.register_buffer("centres", centres, persistent=False)
         self.embedding = nn.Linear(N_ATOM_FEATURES, atom_width)
         self.convolutions = nn.ModuleList(GatedConvolution(atom_width, n_gaussians) for _ in range(n_convolutions))
-        depths = [atom_width] + [hidden_width] * n_hidden
+        if n_attributes:
+            self.register_buffer("attribute_mean", torch.zeros(n_attributes))
+            self.register_buffer("attribute_scale", torch.ones(n_attributes))
+            self.dropout = nn.Dropout(ATTRIBUTE_DROPOUT)
+            self.beside = nn.Linear(n_attributes, attribute_width)
+        depths = [atom_width + (attribute_width if n_attributes else 0)] + [hidden_width] * n_hidden
         self.hidden = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(depths))
         self.output = nn.Linear(hidden_width, n_outputs)
 
@@ -255,10 +281,24 @@ class CGCNN(nn.Module):
         counts = torch.bincount(batch.crystal, minlength=batch.n_crystals).to(atoms.dtype)
         pooled = atoms.new_zeros(batch.n_crystals, atoms.shape[1]).index_add(0, batch.crystal, atoms) / counts[:, None]
         pooled = nn.functional.softplus(pooled)
+        if self.parameters_given["n_attributes"]:
+            pooled = torch.cat([pooled, self.read_attributes(batch.attributes)], dim=1)
         for layer in self.hidden:
             pooled = nn.functional.softplus(layer(pooled))
         outputs: Tensor = self.output(pooled)
         return outputs
+
+    def fit_attributes(self, attributes: NDArray[np.float64]) -> None:
+        """Take means and standard deviations of the attributes, (n, n_attributes), of the crystals that are learnt."""
+        self.attribute_mean.copy_(torch.from_numpy(attributes.mean(axis=0)))
+        self.attribute_scale.copy_(torch.from_numpy(attributes.std(axis=0) + 1e-6))
+
+    def read_attributes(self, attributes: Tensor | None) -> Tensor:
+        """Return the output of the layer that reads attributes, (B, attribute_width); outliers are brought nearer."""
+        if attributes is None or attributes.shape[1] != len(self.attribute_mean):
+            raise InputError(f"the crystal-graph network reads {len(self.attribute_mean)} attributes of each crystal")
+        normal = (attributes - self.attribute_mean) / self.attribute_scale
+        return nn.functional.softplus(self.beside(self.dropout(normal.clamp(-FARTHEST, FARTHEST))))
 
     def expand(self, distances: Tensor) -> Tensor:
         """Gaussians exp(-((d - centre) / step)^2) of distances.

@@ -20,6 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
 from models.cgcnn import CGCNN, GraphBatch, make_batch, pack_by_atoms
+from models.crystal_attributes import CRYSTAL_ATTRIBUTES, crystal_attributes
 from models.crystal_graph import CrystalGraphs
 from models.errors import InputError
 from models.optimisation import learning_rate_at, optimiser_of, set_rate
@@ -47,6 +48,9 @@ class ModuliTraining(TrainingParameters):
         Left as they are: these networks are trained in fp32, on all crystals that are given, to the end.
     n_convolutions, atom_width, hidden_width, n_hidden
         Sizes of `models.cgcnn.CGCNN`.
+    attribute_width
+        Width of the layer by which the network reads the crystal's attributes; 0 for a network that reads its graph
+        alone.
     n_trees
         Boosted trees beside the network, per target; 0 for none.
     kernel_rows
@@ -66,6 +70,7 @@ class ModuliTraining(TrainingParameters):
     atom_width: int = 64
     hidden_width: int = 128
     n_hidden: int = 1
+    attribute_width: int = 64
     n_trees: int = 400
     kernel_rows: int = 10_000
 
@@ -76,8 +81,8 @@ class ModuliTraining(TrainingParameters):
         for name in _FIXED:
             if getattr(self, name) != getattr(type(self), name):
                 raise InputError(f"The moduli network is trained in fp32 and to the end: leave {name} as it is.")
-        for name in ("n_convolutions", "atom_width", "hidden_width", "n_hidden", "n_trees", "kernel_rows"):
-            value, least = getattr(self, name), int(name not in {"n_trees", "kernel_rows"})
+        for name in ("n_convolutions", "atom_width", "hidden_width", "n_hidden", *_MAY_BE_NONE):
+            value, least = getattr(self, name), int(name not in _MAY_BE_NONE)
             if isinstance(value, bool) or not isinstance(value, int) or value < least:
                 raise InputError(
                     f"The moduli network needs a whole number of at least {least} as {name}, got {value!r}."
@@ -96,6 +101,8 @@ class ModuliTraining(TrainingParameters):
             atom_width=self.atom_width,
             hidden_width=self.hidden_width,
             n_hidden=self.n_hidden,
+            n_attributes=len(CRYSTAL_ATTRIBUTES) if self.attribute_width else 0,
+            attribute_width=self.attribute_width or 1,
         )
 
 
@@ -173,10 +180,21 @@ def evaluate(network: CGCNN, graphs: CrystalGraphs) -> FloatArray:
         In the normalised unit of training.
     """
     parts = [np.zeros((0, network.output.out_features))]
+    attributes = _attributes(network, graphs)
     with torch.no_grad():
         for rows in pack_by_atoms(graphs.n_atoms, np.arange(len(graphs)), EVALUATION_ATOMS):
-            parts.append(network(make_batch(graphs.select(rows))).double().numpy())
+            parts.append(network(_batch(graphs, attributes, rows)).double().numpy())
     return np.concatenate(parts)
+
+
+def _attributes(network: CGCNN, graphs: CrystalGraphs) -> FloatArray | None:
+    """Return the attributes of crystals, if the network reads any."""
+    return crystal_attributes(graphs) if network.parameters_given["n_attributes"] else None
+
+
+def _batch(graphs: CrystalGraphs, attributes: FloatArray | None, rows: NDArray[np.int64]) -> GraphBatch:
+    """Return some crystals as a batch."""
+    return make_batch(graphs.select(rows), None if attributes is None else attributes[rows])
 
 
 def checked_targets(graphs: CrystalGraphs, log10_bulk: ArrayLike, log10_shear: ArrayLike) -> FloatArray:
@@ -234,6 +252,9 @@ class _Run:
         self.digest = data_digest(*graphs.to_arrays().values(), targets)
         torch.manual_seed(parameters.seed)
         self.network = parameters.network().train()
+        self.attributes = _attributes(self.network, graphs)
+        if self.attributes is not None:
+            self.network.fit_attributes(self.attributes)
         self.average = copy.deepcopy(self.network).eval().requires_grad_(False)
         self.optimiser = _optimiser(self.network, parameters)
         self.progress = Progress(0, 0, 0, [])
@@ -244,6 +265,7 @@ class _Run:
         """One pass over the crystals; the last step's rate and the mean absolute error in log10(GPa)."""
         rng = np.random.default_rng(np.random.SeedSequence((self.parameters.seed, epoch)))
         order = rng.permutation(len(self.graphs))
+        torch.manual_seed(int(rng.integers(2**62)))  # of the dropout; the same in a run that is resumed
         batches = list(pack_by_atoms(self.graphs.n_atoms, order, self.parameters.batch_size))
         if len(batches) > 1 and len(batches[-1]) < 4:
             # batch norm and the step itself are noise on a remainder of a few crystals
@@ -254,7 +276,7 @@ class _Run:
             at = self.steps_per_epoch * (epoch + k / len(batches))
             rate = learning_rate_at(int(at), n_steps, self.parameters)
             set_rate(self.optimiser, rate)
-            total += self._step(make_batch(self.graphs.select(rows)), self.targets[torch.from_numpy(rows)])
+            total += self._step(_batch(self.graphs, self.attributes, rows), self.targets[torch.from_numpy(rows)])
             self.progress.step += 1
             if self.progress.step % self.parameters.average_every == 0:
                 self._average(n_steps)
@@ -311,6 +333,9 @@ _LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "mse": nn.functional.mse_loss,
 }
 
+
+_MAY_BE_NONE = ("attribute_width", "n_trees", "kernel_rows")
+"""Sizes that may be 0."""
 
 _FIXED = ("precision", "patience", "balanced_classes", "min_steps")
 """Settings of `TrainingParameters` that this trainer has no use for."""

@@ -210,8 +210,8 @@ def main() -> None:
         oriented = interfaces(store_root(arguments.store), Path(folder))
     text = (
         "# Ranking of lithium compounds\n\nWritten by `python -m benchmarks.accuracy_ranking --store STORE`. The 2,291 "
-        "rows of `lithium_structures`; stated moduli are those of `elastic_structures`, from which the crystal-graph "
-        f"networks learn, too.\n\n{dt.datetime.now(dt.UTC):%Y-%m-%d}, {machine()}\n\n"
+        "rows of `lithium_structures`; stated moduli are those of `elastic_structures`, from which the "
+        f"models learn, too.\n\n{dt.datetime.now(dt.UTC):%Y-%m-%d}, {machine()}\n\n"
         "## Mechanical preset\n\nEnergy above hull at most 0.05 eV/atom, gap at least 1 eV. "
         f"{len(mechanical[0]):,} ranked, {len(mechanical[1]):,} left out with a reason; "
         f"{mechanical[2] / 60:.1f} minutes, with what the store did not have yet of graphs and networks.\n\n"

@@ -177,7 +177,7 @@ probability as an upper estimate and trust the flags first.
 
 ## Electrolytes
 
-CGCNN on {moduli.split["train"]:,} crystals, measured on {moduli.split["calibration"]:,} of other formulas
+Learnt from {moduli.split["train"]:,} crystals, measured on {moduli.split["calibration"]:,} of other formulas
 (log10 of GPa), which also calibrated its error bars:
 
 {table(elastic, ("target", "n", "MAE", "RMSE"))}

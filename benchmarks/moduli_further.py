@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from benchmarks.accuracy_moduli import FURTHER, MODULI, N_FOLDS, PAGE, Crystals, Starter, Union, line
 from benchmarks.run import machine
 from benchmarks.screen_page import table, write_section
-from models.crystal_graph import build_graphs
+from models.crystal_graph import CRYSTAL_FEATURE_VERSION, build_graphs
 from models.formula import parse_many
 from models.moduli_training import ModuliTraining
 from models.structures import parse_structures
@@ -51,7 +51,9 @@ def kept(folder: Path, union: Union, fold: int, seed: int, threads: int) -> tupl
     """Return predictions and time of a training [s], from the folder where it has been."""
     settings = ModuliTraining(threads=threads, seed=seed)
     described = json.dumps(settings.to_dict(), sort_keys=True)
-    made_from = hashlib.sha256(f"{union.digest()} {fold} {described}".encode()).hexdigest()[:16]
+    made_from = hashlib.sha256(f"{union.digest()} {fold} {described} {CRYSTAL_FEATURE_VERSION}".encode()).hexdigest()[
+        :16
+    ]
     file = folder / f"fold-{fold}-seed-{seed}-{made_from}.npz"
     if not file.exists():
         began = time.perf_counter()
@@ -69,7 +71,7 @@ def main() -> None:
     """Train what is not kept yet, and write the section."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.moduli_further", description=__doc__)
     parser.add_argument("--keep", type=Path, required=True, help="folder for what trainings say")
-    parser.add_argument("--members", type=int, default=3, help="networks in an ensemble")
+    parser.add_argument("--members", type=int, default=3, help="networks in an ensemble, and what joins them")
     parser.add_argument("--threads", type=int, default=1, help="threads of each training")
     parser.add_argument("--note", default="", help="what the machine did besides")
     parser.add_argument("--out", type=Path, default=PAGE)

@@ -77,9 +77,10 @@ def main() -> None:
     text = (
         "# Sizes of the crystal-graph network\n\nWritten by `python -m benchmarks.moduli_sizes`. One network each, no "
         f"trees, kernel machine or attributes, {options.epochs} epochs of {usual.batch_size} atoms a step, one-cycle "
-        "rate, averaged weights, no weight decay but in the last line; the first of "
+        "rate, averaged weights, no weight decay but in the last line; what is learnt "
+        "is the modulus times the volume per atom to the power 5/3; the first of "
         f"five folds that keep a formula together, {int((crystals.folds == 0).sum())} of {len(crystals.formulas):,} "
-        "crystals; the last line is the network that elemscreen takes. A campaign or a ranking takes other sizes from "
+        "crystals; the last line has the sizes that elemscreen takes. A campaign or a ranking takes other sizes from "
         "`moduli: {settings: {n_convolutions: 4, optimiser: sgd}}`.\n\n"
         f"{dt.datetime.now(dt.UTC):%Y-%m-%d}, {machine()}\n\n{table(header, lines)}\n"
         "Published: S. K. Pandey, M. Tech. thesis (IIT Kharagpur), Table 11, on other crystals and without keeping the "

@@ -81,6 +81,21 @@ class BoostedTrees:
         """Return the attributes by name, each with a prefix."""
         return {prefix + name: getattr(self, name) for name in _KINDS}
 
+    def _are_trees(self) -> bool:
+        """Whether shapes fit, all numbers are finite, and every walk stays in its tree and ends."""
+        n = len(self.columns) if self.columns.ndim == 1 else -1
+        nodes = (self.thresholds, self.left, self.right, self.values)
+        if self.constant.shape != (1,) or self.roots.ndim != 1 or any(array.shape != (n,) for array in nodes):
+            return False
+        if not all(np.isfinite(array).all() for array in (self.thresholds, self.values, self.constant)):
+            return False
+        if len(self.roots) == 0 or self.roots[0] != 0 or (np.diff(self.roots) < 1).any() or self.roots[-1] >= n:
+            return False
+        inner = np.flatnonzero(self.columns >= 0)
+        ends = np.append(self.roots[1:], n)[np.searchsorted(self.roots, inner, side="right") - 1]
+        # children come after their node, so that every walk ends
+        return all(bool(((side[inner] > inner) & (side[inner] < ends)).all()) for side in (self.left, self.right))
+
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, NDArray[Any]], prefix: str = "") -> BoostedTrees:
         """Rebuild trees from `to_arrays`.
@@ -94,15 +109,7 @@ class BoostedTrees:
         if missing:
             raise InputError(f"the trees lack the arrays {', '.join(missing)}; train the model again")
         trees = cls(**{name: np.ascontiguousarray(arrays[prefix + name], dtype=kind) for name, kind in _KINDS.items()})
-        n, inner = len(trees.columns), np.flatnonzero(trees.columns >= 0)
-        nodes = (trees.thresholds, trees.left, trees.right, trees.values)
-        fits = trees.constant.shape == (1,) and all(array.shape == (n,) for array in nodes)
-        if fits:
-            children = np.concatenate([trees.left[inner], trees.right[inner]])
-            # children come after their node, so that every walk ends
-            fits = bool((children > np.tile(inner, 2)).all() and (children < n).all())
-            fits = fits and bool((trees.roots >= 0).all() and (trees.roots < n).all())
-        if not fits:
+        if not trees._are_trees():
             raise InputError("the trees have arrays that do not fit each other; train the model again")
         return trees
 
@@ -120,6 +127,8 @@ def grow_trees(
     seed: int = 0,
 ) -> BoostedTrees:
     """Grow boosted trees on squared errors: Ke et al., NIPS 2017, by scikit-learn's histograms.
+
+    On as many threads as OpenMP has (``OMP_NUM_THREADS``), whose number changes no bit of the trees.
 
     Parameters
     ----------

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from models.atom_features import N_ATOM_FEATURES, atom_feature_table
 from models.crystal_graph import CRYSTAL_FEATURE_VERSION, DEFAULT_GRAPH, CrystalGraphs, GraphParameters
 from models.errors import InputError
+from models.kernel_machine import CONSTANT, IGNORED
 
 ARCHITECTURE = "cgcnn"
 
@@ -289,9 +290,14 @@ class CGCNN(nn.Module):
         return outputs
 
     def fit_attributes(self, attributes: NDArray[np.float64]) -> None:
-        """Take means and standard deviations of the attributes, (n, n_attributes), of the crystals that are learnt."""
-        self.attribute_mean.copy_(torch.from_numpy(attributes.mean(axis=0)))
-        self.attribute_scale.copy_(torch.from_numpy(attributes.std(axis=0) + 1e-6))
+        """Take means and standard deviations of the attributes, (n, n_attributes), of the crystals that are learnt.
+
+        What is constant there counts for nothing later.
+        """
+        mean, deviation = attributes.mean(axis=0), attributes.std(axis=0)
+        scale = np.where(deviation > CONSTANT * np.maximum(np.abs(mean), 1.0), deviation + 1e-6, IGNORED)
+        self.attribute_mean.copy_(torch.from_numpy(mean))
+        self.attribute_scale.copy_(torch.from_numpy(scale))
 
     def read_attributes(self, attributes: Tensor | None) -> Tensor:
         """Return the output of the layer that reads attributes, (B, attribute_width); outliers are brought nearer."""

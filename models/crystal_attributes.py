@@ -1,11 +1,13 @@
 """Attributes of a crystal that its graph gives: which atoms there are, how densely they lie, and what surrounds them.
 
-They are what trees learn moduli from. None depends on the choice of the cell, nor on its orientation, and all are
-finite: a free place among the neighbours counts as one at the cutoff. They come from the 22 Magpie properties of the
-elements (Ward et al., npj Comput. Mater. 2, 16028 (2016)), with the mean over all elements where one is not known.
+They are what moduli are learnt from, beside the graph itself. None depends on the choice of the cell, nor on its
+orientation, and all are finite: a free place among the neighbours counts as one at the cutoff. They come from the 22
+Magpie properties of the elements (Ward et al., npj Comput. Mater. 2, 16028 (2016)), with the mean over all elements
+where one is not known.
 
 A neighbour j of atom i belongs to i's first shell with the weight exp(-((d_ij / d_i1 - 1) / 0.15)^2), d_i1 being the
-distance of the nearest one: unlike a count of neighbours, it does not jump when a shell splits.
+distance of the nearest one: unlike a count of neighbours, it does not jump when a shell splits. The coordination is the
+sum of these weights, 12 at most.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from numpy.typing import NDArray
 
 from models.atom_features import MAX_ATOMIC_NUMBER
 from models.crystal_graph import DEFAULT_GRAPH, CrystalGraphs
+from models.errors import InputError
 from models.magpie_data import PROPERTIES
 
 FloatArray = NDArray[np.float64]
@@ -54,6 +57,8 @@ _GRAM_PER_CM3 = 1.66053907
 """Of 1 u/A^3 (CODATA 2018)."""
 _UNFILLED = 0.1
 """Added to the unfilled states per atom, so that their logarithm exists where there are none."""
+_FEWEST = 0.1
+"""Of s and p electrons per atom, for the same reason: Magpie gives palladium none."""
 
 
 @lru_cache(maxsize=1)
@@ -83,7 +88,17 @@ def crystal_attributes(graphs: CrystalGraphs) -> FloatArray:
     -------
     ndarray, shape (n, 113), float64
         In the order of `CRYSTAL_ATTRIBUTES`, finite; row by row, independent of what else is among the crystals.
+
+    Raises
+    ------
+    InputError
+        Graphs of fewer neighbours.
     """
+    if graphs.distances.shape[1] < DEFAULT_GRAPH.n_neighbours:
+        raise InputError(
+            f"attributes of crystals need {DEFAULT_GRAPH.n_neighbours} neighbours per atom, the graphs have "
+            f"{graphs.distances.shape[1]}; build them again with the default"
+        )
     if len(graphs) == 0:
         return np.zeros((0, len(CRYSTAL_ATTRIBUTES)))
     atoms = _Atoms(graphs)
@@ -144,7 +159,7 @@ class _Atoms:
             self.mean(4.0 / 3.0 * np.pi * radii**3) / volumes,
             volumes / self.mean(self.of("GSvolume_pa")),
             np.log10(self.mean(self.of("NValence")) / volumes),
-            np.log10(self.mean(s_and_p) / volumes),
+            np.log10(np.maximum(self.mean(s_and_p), _FEWEST) / volumes),
             np.log10((self.mean(self.of("NUnfilled")) + _UNFILLED) / volumes),
         ]
 

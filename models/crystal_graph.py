@@ -25,7 +25,8 @@ from models.errors import InputError
 IntArray = NDArray[np.int64]
 
 CRYSTAL_FEATURE_VERSION = 2
-"""Raised whenever the same structure would give another graph or other atom features; part of every model card."""
+"""Raised whenever the same structure would give another graph, other atom features or other crystal attributes; part of
+every model card."""
 
 _TIE = 4
 """Decimals of a distance [A] within which neighbours count as one shell."""
@@ -159,10 +160,12 @@ class CrystalGraphs:
         shapes_fit = graphs.neighbours.shape == graphs.distances.shape and len(graphs.neighbours) == n
         if not shapes_fit or len(graphs.offsets) == 0 or graphs.offsets[0] != 0 or graphs.offsets[-1] != n:
             raise InputError("crystal graphs have arrays that do not fit each other; build them again")
+        if (graphs.n_atoms < 1).any():
+            raise InputError("crystal graphs hold a crystal without atoms; build them again")
         limits = np.repeat(graphs.n_atoms, graphs.n_atoms)[:, None]
         if (graphs.neighbours < 0).any() or (graphs.neighbours >= limits).any():
             raise InputError("crystal graphs point at atoms that do not exist; build them again")
-        if graphs.volumes.shape != (len(graphs),) or not (graphs.volumes > 0).all():
+        if graphs.volumes.shape != (len(graphs),) or not ((graphs.volumes > 0) & np.isfinite(graphs.volumes)).all():
             raise InputError("crystal graphs lack the volume of a cell; build them again")
         return graphs
 

@@ -20,8 +20,12 @@ from models.errors import InputError
 FloatArray = NDArray[np.float64]
 
 _NAMES = ("mean", "scale", "support", "weights", "intercept", "gamma")
-_AT_ONCE = 4096
-"""Rows that are predicted at once."""
+_AT_ONCE = 2**22
+"""Values of the kernel that are in memory at once."""
+CONSTANT = 1e-6
+"""Standard deviation up to which a column is constant, as a share of its mean (of 1 at least): distances are fp32."""
+IGNORED = 1e30
+"""Scale of a column that was constant where it was learnt: whatever it holds later counts for nothing."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +35,7 @@ class KernelMachine:
     Attributes
     ----------
     mean, scale : ndarray, shape (k,), float64
-        Of the columns; a column that was constant has the scale 1.
+        Of the columns; a column that was constant has the scale `IGNORED`.
     support : ndarray, shape (m, k), float64
         The rows that were kept, brought to mean 0 and variance 1.
     weights : ndarray, shape (m,), float64
@@ -39,7 +43,7 @@ class KernelMachine:
     intercept : ndarray, shape (1,), float64
         In the target's unit.
     gamma : ndarray, shape (1,), float64
-        Inverse square of the kernel's width.
+        1 / (2 sigma^2) of the kernel, in standard deviations of the columns.
     """
 
     mean: FloatArray
@@ -70,8 +74,9 @@ class KernelMachine:
         if rows.ndim != 2 or rows.shape[1] != len(self.mean):
             raise InputError(f"the kernel machine was fitted to {len(self.mean)} columns, got an array {rows.shape}")
         parts = [np.zeros(0)]
-        for start in range(0, len(rows), _AT_ONCE):
-            z = (rows[start : start + _AT_ONCE] - self.mean) / self.scale
+        at_once = max(1, _AT_ONCE // max(1, len(self.support)))
+        for start in range(0, len(rows), at_once):
+            z = (rows[start : start + at_once] - self.mean) / self.scale
             squares = (z**2).sum(axis=1)[:, None] + (self.support**2).sum(axis=1) - 2.0 * z @ self.support.T
             parts.append(np.exp(-self.gamma[0] * np.maximum(squares, 0.0)) @ self.weights + self.intercept[0])
         return np.concatenate(parts)
@@ -87,7 +92,7 @@ class KernelMachine:
         Raises
         ------
         InputError
-            An array is missing, or does not fit the others.
+            An array is missing, does not fit the others or holds what is no finite number.
         """
         missing = [name for name in _NAMES if prefix + name not in arrays]
         if missing:
@@ -96,7 +101,8 @@ class KernelMachine:
         rows, columns = (machine.weights.shape, machine.mean.shape)
         fits = machine.support.shape == rows + columns and len(rows) == len(columns) == 1
         fits = fits and machine.scale.shape == columns and bool((machine.scale > 0).all())
-        if not (fits and machine.intercept.shape == machine.gamma.shape == (1,)):
+        fits = fits and machine.intercept.shape == machine.gamma.shape == (1,) and bool(machine.gamma[0] > 0)
+        if not fits or not all(np.isfinite(getattr(machine, name)).all() for name in _NAMES):
             raise InputError("the kernel machine has arrays that do not fit each other; train the model again")
         return machine
 
@@ -123,7 +129,7 @@ def fit_kernel_machine(
     cost, tolerance
         What an error costs, and the error that costs nothing, both in the target's standard deviations.
     width
-        gamma is 1 / (width k).
+        gamma is 1 / (width k): squared distances of rows grow with the number of columns.
     share, max_rows
         The rows that are learnt from: a share, drawn without replacement, and never more than so many, since libsvm
         takes more than quadratic time in them. Machines of different seeds differ, as members of an ensemble should.
@@ -151,7 +157,7 @@ def fit_kernel_machine(
     if n_drawn == 0 or not (target != target[0]).any():
         raise InputError(f"the target of {n_drawn} rows is constant: there is nothing to learn; give more rows")
     mean, deviation = rows.mean(axis=0), rows.std(axis=0)
-    scale = np.where(deviation > 1e-12 * np.maximum(np.abs(mean), 1.0), deviation, 1.0)
+    scale = np.where(deviation > CONSTANT * np.maximum(np.abs(mean), 1.0), deviation, IGNORED)
     centre, spread, gamma = target.mean(), target.std(), 1.0 / (width * rows.shape[1])
     model = SVR(C=cost, epsilon=tolerance, gamma=gamma).fit((rows - mean) / scale, (target - centre) / spread)
     return KernelMachine(

@@ -33,7 +33,7 @@ class ModuliPrediction:
     log10_bulk, log10_shear : ndarray, shape (n,)
         Mean over the members, log10(GPa).
     log10_bulk_std, log10_shear_std : ndarray, shape (n,), or None
-        Calibrated standard deviation, log10(GPa); None for one member without a calibration.
+        Calibrated standard deviation, log10(GPa); None for a single prediction without a calibration.
     """
 
     log10_bulk: FloatArray
@@ -68,7 +68,7 @@ class ModuliPredictor:
     architecture : mapping
         ``{"name": "cgcnn", "parameters": {...}}``.
     normalisation : mapping
-        ``{"mean": [K, G], "std": [K, G]}`` in log10(GPa).
+        ``{"mean": [K, G], "std": [K, G]}`` of what the networks learn, log10(GPa A^5).
     members : sequence of mapping
         Arrays by name, one mapping per member: see `models.moduli_members.TrainedMembers`.
     calibration : mapping, optional

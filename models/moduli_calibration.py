@@ -1,8 +1,8 @@
 """Error bars of predicted moduli.
 
-The standard deviation of a prediction is sqrt(floor^2 + (scale * spread)^2) per target: the spread of the members,
-which knows when a crystal is unlike the training set, scaled and joined with the error that all members share. Both
-numbers are fitted on rows that no member was trained on, whole formulas at a time.
+The standard deviation of a prediction is sqrt(floor^2 + (scale * spread)^2) per target: the spread of what networks,
+trees and kernel machines of all members say, which knows when a crystal is unlike the training set, scaled and joined
+with the error that all share. Both numbers are fitted on rows that no member was trained on, whole formulas at a time.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def fit_calibration(mean: FloatArray, spread: FloatArray | None, targets: FloatA
     Parameters
     ----------
     mean, spread : ndarray, shape (n, 2)
-        Ensemble mean and spread, log10(GPa); spread None for a single member (then std is the floor).
+        Ensemble mean and spread, log10(GPa); spread None for a single prediction (then std is the floor).
     targets : ndarray, shape (n, 2)
         Truth, log10(GPa).
 

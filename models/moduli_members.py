@@ -4,8 +4,8 @@ The network reads the crystal's graph and its attributes, the other two its attr
 
 All learn log10(M v^(5/3)) for a modulus M in GPa and the volume per atom v in A^3, and predictions take the volume off
 again: at equal bonding moduli go as a power of the density of the electrons, for free electrons as its 5/3 (Kittel,
-Introduction to Solid State Physics, 8th ed., ch. 6), and what a network need not learn it cannot get wrong. On 1,415
-crystals in five folds by formula the factor was worth 0.008 of 0.154 in the RMSE of log10 K.
+Introduction to Solid State Physics, 8th ed., ch. 6, problem 2, of the volume per electron), and what need not be learnt
+cannot be got wrong.
 """
 
 from __future__ import annotations
@@ -93,8 +93,10 @@ def train_members(
     Raises
     ------
     InputError
-        As `models.moduli_training.train_moduli`.
+        Fewer than two crystals or constant moduli; else as `models.moduli_training.train_moduli`.
     """
+    if len(targets) < 2 or (targets.std(axis=0) <= 1e-9).any():
+        raise InputError(f"{len(targets)} crystals with constant moduli cannot train a model; give more rows")
     wanted = targets + volume_term(graphs)
     attributes = crystal_attributes(graphs) if settings.n_trees or settings.kernel_rows else None
     states, histories, normalisation = [], [], {}

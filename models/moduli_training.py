@@ -87,6 +87,8 @@ class ModuliTraining(TrainingParameters):
                 raise InputError(
                     f"The moduli network needs a whole number of at least {least} as {name}, got {value!r}."
                 )
+        if self.kernel_rows == 1:
+            raise InputError("A kernel machine learns nothing from one row: give kernel_rows of at least 2, or 0.")
 
     def network(self) -> CGCNN:
         """Build the network of these sizes, initialised from torch's generator.

@@ -28,7 +28,7 @@ class FoldResult:
     rows : ndarray, shape (m,)
         Rows of the fold.
     mean, spread : ndarray, shape (m, 2)
-        Ensemble mean and spread (zeros for one member), log10(GPa).
+        Mean and spread of all predictions (zeros for a single one), log10(GPa).
     """
 
     rows: NDArray[np.int64]

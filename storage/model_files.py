@@ -83,7 +83,7 @@ class ModelCard(BaseModel):
     training_data
         Content digest of the artifact it was trained on; of several, joined by ``+``.
     n_members
-        Number of networks; one network is an ensemble of one, without a standard deviation.
+        Number of members; one network alone is an ensemble of one, without a standard deviation.
     domain
         What the training data covers, e.g. training rows per element.
     monte_carlo

@@ -1,4 +1,4 @@
-"""Moduli: crystal graphs -> `model` (CGCNN for log10 K and log10 G), and its predictions for candidates."""
+"""Moduli: crystal graphs -> `model` of log10 K and log10 G, and its predictions for candidates."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _MODULI = ["bulk_modulus_vrh", "shear_modulus_vrh"]
 
 @stage("train-moduli", retries=1)
 def train_moduli(root: str, graphs: Sequence[ArtifactRef], parameters: ModuliParameters) -> ArtifactRef:
-    """Train an ensemble of crystal-graph networks on the compounds of one table or several that state moduli.
+    """Train networks, trees and kernel machines on the compounds of one table or several that state moduli.
 
     One formula in ten is held out (more where there are few rows): it calibrates the error bars and measures the
     ensemble. Rows of a compound that several tables state are all learnt from.

@@ -315,15 +315,15 @@ class ScreenParameters(Parameters):
 
 
 class ModuliParameters(Parameters):
-    """The crystal-graph network for bulk and shear modulus."""
+    """What bulk and shear moduli are learnt by: crystal-graph networks, boosted trees and kernel machines."""
 
-    members: int = Field(3, ge=1, le=20, description="networks in the ensemble")
+    members: int = Field(3, ge=1, le=20, description="networks in the ensemble, each with trees and a kernel machine")
     epochs: int | None = Field(None, ge=1, description="passes over the data; empty: the network's default")
     seed: int = Field(0, description="seed of folds, weights and row order")
     threads: int = Field(1, ge=1, description="CPU threads; part of the key, because sums differ with it")
     settings: dict[str, Any] = Field(
         default_factory=dict,
-        description="further settings of the network and its trainer, for example {'n_convolutions': 4, 'loss': 'mse'}",
+        description="further settings, for example {'n_convolutions': 4, 'loss': 'mse', 'n_trees': 0}",
     )
 
     @field_validator("settings")

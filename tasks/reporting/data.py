@@ -89,11 +89,11 @@ class ReportData:
         ``{formula: {"in_phases": bool, "energy_above_hull": float or None}}`` for the stable fluorides and oxides that
         a careless cleaning loses; empty when it was not checked.
     moduli_metrics : mapping
-        ``{target: {metric: value}}`` of the moduli network on held-out rows.
+        ``{target: {metric: value}}`` of the predicted moduli on held-out rows.
     moduli_predictions : DataFrame
         ``bulk_modulus_vrh, bulk_modulus_prediction, shear_modulus_vrh, shear_modulus_prediction`` (GPa), held out.
     moduli_data_source : str
-        ``source`` of the moduli the network was trained on; ``selfbuilt`` puts a banner on the ranking.
+        ``source`` of the moduli that were learnt from; ``selfbuilt`` puts a banner on the ranking.
     ranking : DataFrame
         Schema ``ranking``.
     interfaces : DataFrame

@@ -1,4 +1,4 @@
-"""Figures about the electrolytes: the moduli network, and chi with its uncertainty."""
+"""Figures about the electrolytes: predicted moduli, and chi with its uncertainty."""
 
 from __future__ import annotations
 
@@ -35,7 +35,9 @@ def moduli_parity(table: pd.DataFrame) -> str:
             prediction = table[f"{prefix}_prediction"].to_numpy(float)
             usable = (reference > 0) & (prediction > 0)
             summary.append(_modulus_panel(axes, reference[usable], prediction[usable], title))
-        return style.to_svg(figure, name, "Parity of the moduli network on held-out rows: " + "; ".join(summary) + ".")
+        return style.to_svg(
+            figure, name, "Parity of the predicted moduli on held-out rows: " + "; ".join(summary) + "."
+        )
 
 
 def _modulus_panel(axes: Axes, reference: np.ndarray, prediction: np.ndarray, title: str) -> str:

@@ -170,7 +170,7 @@ def mixed_schemes(data: ReportData) -> bool:
 
 
 def rests_on_potential(data: ReportData) -> bool:
-    """Whether the ranking's moduli come from a network trained on the self-built, potential-computed set."""
+    """Whether the ranking's moduli were learnt from the self-built, potential-computed set."""
     if not has_rows(data.ranking):
         return False
     sources = [data.moduli_data_source, *(str(entry.get("source", "")) for entry in data.provenance)]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -57,15 +59,46 @@ def test_arrays_there_and_back() -> None:
         grow_trees(np.array([[np.nan]]), np.zeros(1))
 
 
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [("left", 0), ("right", 10**6), ("roots", -1), ("roots", 10**6)],
-)
-def test_walks_that_would_not_end(name: str, value: int) -> None:
+def damaged(name: str, change: Callable[[np.ndarray], np.ndarray]) -> dict[str, np.ndarray]:
     arrays = grow_trees(*rows(60), n_trees=4).to_arrays()
-    changed = arrays[name].copy()
-    changed[0] = value
+    return arrays | {name: change(arrays[name].copy())}
+
+
+def with_first(value: float) -> Callable[[np.ndarray], np.ndarray]:
+    def change(array: np.ndarray) -> np.ndarray:
+        array[0] = value
+        return array
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("left", with_first(0)),  # back to where it was
+        ("right", with_first(10**6)),
+        ("roots", with_first(-1)),
+        ("roots", with_first(10**6)),
+        ("roots", lambda array: np.zeros(10_000, dtype=np.int64)),  # one tree ten thousand times
+        ("roots", lambda array: array[:0]),
+        ("roots", lambda array: array[:, None]),
+        ("columns", lambda array: array[:, None]),
+        ("values", lambda array: array[1:]),
+        ("values", with_first(np.nan)),
+        ("thresholds", with_first(np.inf)),
+        ("constant", lambda array: np.zeros(2)),
+    ],
+)
+def test_walks_that_would_not_end_and_numbers_that_are_none(
+    name: str, change: Callable[[np.ndarray], np.ndarray]
+) -> None:
     with pytest.raises(InputError, match="do not fit each other"):
-        BoostedTrees.from_arrays(arrays | {name: changed})
+        BoostedTrees.from_arrays(damaged(name, change))
+
+
+def test_a_walk_stays_in_its_tree() -> None:
+    grown = grow_trees(*rows(60), n_trees=4)
+    into_the_next = grown.right.copy()
+    into_the_next[0] = grown.roots[1]
     with pytest.raises(InputError, match="do not fit each other"):
-        BoostedTrees.from_arrays(arrays | {"values": arrays["values"][1:]})
+        BoostedTrees.from_arrays(grown.to_arrays() | {"right": into_the_next})

@@ -160,18 +160,23 @@ def test_attributes_stand_beside_the_atoms():
     """They are brought to mean 0 and variance 1; what lies farther than four deviations counts as four."""
     graphs = crystals()
     known = np.random.default_rng(0).normal(3.0, 2.0, size=(5, 7))
+    known[:, 6] = 1.5  # constant: whatever it is later counts for nothing
     torch.manual_seed(0)
     net = CGCNN(atom_width=6, hidden_width=5, n_attributes=7, attribute_width=4)
     net.fit_attributes(known)
     net = trained_statistics(net, known)
     with torch.no_grad():
-        z = torch.from_numpy((known - known.mean(axis=0)) / known.std(axis=0)).float()
+        z = torch.from_numpy(
+            (known - known.mean(axis=0)) / np.where(known.std(axis=0) > 0, known.std(axis=0), 1)
+        ).float()
         beside = torch.nn.functional.softplus(net.beside(z))
         assert torch.allclose(net.read_attributes(torch.from_numpy(known).float()), beside, atol=1e-5)
         said = net(make_batch(graphs, known))
         far, farther = (np.where(np.arange(7) == 2, known.mean(axis=0) + n * known.std(axis=0), known) for n in (4, 9))
         assert torch.allclose(net(make_batch(graphs, far)), net(make_batch(graphs, farther)), atol=1e-5)
         assert not torch.allclose(net(make_batch(graphs, far)), said, atol=1e-5)
+        other = np.where(np.arange(7) == 6, 99.0, known)
+        assert torch.allclose(net(make_batch(graphs, other)), said, atol=1e-5)
     for wrong in (None, known[:, 1:]):
         with pytest.raises(InputError, match="reads 7 attributes"):
             net(make_batch(graphs, wrong))

@@ -8,7 +8,8 @@ from cubic_crystals import copper, rocksalt
 from pymatgen.core import Lattice, Structure
 
 from models.crystal_attributes import CRYSTAL_ATTRIBUTES, crystal_attributes
-from models.crystal_graph import build_graphs
+from models.crystal_graph import GraphParameters, build_graph, build_graphs
+from models.errors import InputError
 
 
 def attributes(*structures: Structure) -> np.ndarray:
@@ -54,17 +55,30 @@ def test_the_choice_of_the_cell_does_not_matter() -> None:
     assert other == pytest.approx(one, rel=1e-5, abs=1e-5)
 
 
+def test_neither_do_ties_among_the_neighbours() -> None:
+    """Body-centred: of six at the second distance four are kept, which ones is the order's business."""
+    cell = Structure(Lattice.cubic(3.4), ["Li", "Mg"], [[0] * 3, [0.5] * 3])
+    larger = cell.copy()
+    larger.make_supercell([2, 2, 1])
+    one, other = attributes(cell, larger)
+    assert other == pytest.approx(one, rel=1e-5, abs=1e-5)
+
+
 def test_rows_are_independent_and_finite() -> None:
-    """An atom alone in its cell, one whose neighbours are few, and elements that Magpie lacks data of."""
+    """An atom alone in its cell, one whose neighbours are few, elements that Magpie lacks data of or gives none."""
     crystals = [
         Structure(Lattice.cubic(30.0), ["Xe"], [[0] * 3]),
         Structure(Lattice.cubic(12.0), ["Na", "Cl"], [[0] * 3, [0.2, 0, 0]]),
         copper(4.4, "Am"),
+        copper(3.9, "Pd"),  # no s and no p electrons
         rocksalt(5.6, "Na", "Cl"),
     ]
     together = attributes(*crystals)
-    assert together.shape == (4, len(CRYSTAL_ATTRIBUTES)) == (4, 113)
+    assert together.shape == (5, len(CRYSTAL_ATTRIBUTES)) == (5, 113)
     assert np.isfinite(together).all()
     assert together == pytest.approx(np.concatenate([attributes(one) for one in crystals]), abs=1e-12)
     graphs, _ = build_graphs([])
     assert crystal_attributes(graphs).shape == (0, 113)
+    few = build_graph(rocksalt(5.6, "Na", "Cl"), GraphParameters(n_neighbours=8))
+    with pytest.raises(InputError, match="12 neighbours"):
+        crystal_attributes(few)

@@ -145,6 +145,11 @@ def test_damaged_arrays_are_refused():
         CrystalGraphs.from_arrays({**arrays, "offsets": np.array([0, 5])})
     with pytest.raises(InputError, match="do not exist"):
         CrystalGraphs.from_arrays({**arrays, "neighbours": arrays["neighbours"] + 4})
+    with pytest.raises(InputError, match="without atoms"):
+        CrystalGraphs.from_arrays({**arrays, "offsets": np.array([0, 0, 8]), "volumes": np.ones(2)})
+    for volumes in (np.zeros(1), np.array([np.inf]), np.ones(2)):
+        with pytest.raises(InputError, match="volume of a cell"):
+            CrystalGraphs.from_arrays({**arrays, "volumes": volumes})
 
 
 def test_failures_are_reasons():

@@ -228,6 +228,15 @@ def test_networks_alone(data):
     assert predictor.predict_members(graphs).shape == (1, 60, 2)
     with pytest.raises(InputError, match="at least 0 as n_trees"):
         replace(TINY, n_trees=-1)
+    with pytest.raises(InputError, match="nothing from one row"):
+        replace(TINY, kernel_rows=1)
+
+
+def test_constant_moduli(data):
+    """Times the volume they would not be constant."""
+    graphs, y, _ = data
+    with pytest.raises(InputError, match="constant moduli"):
+        train_members(graphs, np.column_stack([y[:, 0], np.full(60, 1.5)]), TINY, 1)
 
 
 def test_uncalibrated_ensemble_reports_its_spread(ensemble, data):
@@ -241,6 +250,14 @@ def test_predictor_refuses_foreign_models(ensemble):
         ModuliPredictor(ensemble.architecture, ensemble.normalisation, [])
     with pytest.raises(InputError, match="another architecture"):
         ModuliPredictor(TINY.network().architecture(), ensemble.normalisation, [{"x": np.zeros(2)}])
+    for prefix in ("trees.1.", "kernel.0."):
+        state = {
+            name: array
+            for name, array in ensemble.members[0].items()
+            if name != f"{prefix}{'roots' if 'trees' in prefix else 'gamma'}"
+        }
+        with pytest.raises(InputError, match="lack"):
+            ModuliPredictor(ensemble.architecture, ensemble.normalisation, [state])
     elemnet = {"name": "elemnet", "parameters": {"widths": [4, 1]}}
     with pytest.raises(InputError, match="does not read crystal graphs"):
         ModuliPredictor(elemnet, ensemble.normalisation, ensemble.members)

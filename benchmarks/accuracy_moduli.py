@@ -35,7 +35,7 @@ from models.elasticity import instability_reason
 from models.folds import grouped_folds
 from models.formula import parse_many
 from models.metrics import regression_metrics
-from models.moduli_members import Members, train_members
+from models.moduli_members import Members, mean_of_members, train_members
 from models.moduli_training import ModuliTraining
 from models.network_ensemble import NetworkEnsemble
 from models.registry import build
@@ -54,7 +54,6 @@ FURTHER = "With further crystals to learn from"
 N_FOLDS = 5
 MODULI = ("K", "G")
 ATTENTION = {"learning_rate": 1e-3, "weight_decay": 0.1, "clip_norm": 1.0, "beta2": 0.98}
-EVERYTHING = slice(None)
 Predictor = Callable[[NDArray[np.int64], NDArray[np.int64]], NDArray[np.float64]]
 Outcome = tuple[NDArray[np.float64], float | None]
 """Predictions, and the time that they took [s]; None where it is part of another entry's."""
@@ -173,14 +172,14 @@ class Ensembles:
         self.union, self.members, self.settings, self.folder = union, members, settings, folder
         self.is_new = True
 
-    def mean_of(self, part: slice = EVERYTHING) -> Entry:
+    def mean_of(self, part: slice | None = None) -> Entry:
         """Return the mean of all, of the networks, of the trees or of the kernel machines; the first has their time."""
 
         def predictions(crystals: Crystals) -> Outcome:
             described = f"{self.union.digest()} {self.members} {self.settings.to_dict()} {CRYSTAL_FEATURE_VERSION}"
             said, seconds = kept(self.folder, described, self._train)
             seconds, self.is_new = (seconds if self.is_new else None), False
-            return said[part].mean(axis=0), seconds
+            return mean_of_members(said, self.members) if part is None else said[part].mean(axis=0), seconds
 
         return predictions
 

@@ -27,6 +27,7 @@ from benchmarks.run import machine
 from benchmarks.screen_page import table, write_section
 from models.crystal_graph import CRYSTAL_FEATURE_VERSION, build_graphs
 from models.formula import parse_many
+from models.moduli_members import mean_of_members
 from models.moduli_training import ModuliTraining
 from models.structures import parse_structures
 
@@ -57,7 +58,7 @@ def kept(folder: Path, union: Union, fold: int, seed: int, threads: int) -> tupl
     file = folder / f"fold-{fold}-seed-{seed}-{made_from}.npz"
     if not file.exists():
         began = time.perf_counter()
-        said = union.predict(fold, settings, 1).mean(axis=0)
+        said = mean_of_members(union.predict(fold, settings, 1), 1)
         partial = file.with_suffix(".part")
         with partial.open("wb") as stream:
             np.savez(stream, said=said, seconds=time.perf_counter() - began)

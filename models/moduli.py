@@ -31,7 +31,7 @@ class ModuliPrediction:
     Attributes
     ----------
     log10_bulk, log10_shear : ndarray, shape (n,)
-        Mean over the members, log10(GPa).
+        Mean of all predictions, log10(GPa).
     log10_bulk_std, log10_shear_std : ndarray, shape (n,), or None
         Calibrated standard deviation, log10(GPa); None for a single prediction without a calibration.
     """
@@ -95,7 +95,7 @@ class ModuliPredictor:
         self.calibration = calibration
 
     def predict_members(self, graphs: CrystalGraphs) -> FloatArray:
-        """Predict by every network, all trees and every kernel machine, each of equal weight.
+        """Predict by every network, by the trees and by the kernel machine of every member.
 
         Parameters
         ----------
@@ -123,7 +123,7 @@ class ModuliPredictor:
             Row by row as the graphs, independent of what else is among them (to rounding in fp32).
         """
         members = self.predict_members(graphs)
-        mean, spread = members.mean(axis=0), ensemble_spread(members)
+        mean, spread = self.members.mean(members), ensemble_spread(members)
         std = spread if self.calibration is None else calibrated_std(spread, self.calibration, mean.shape)
         if std is None:
             return ModuliPrediction(mean[:, 0], mean[:, 1], None, None)
@@ -228,5 +228,5 @@ def train_ensemble(
     architecture, normalisation = settings.network().architecture(), members.normalisation
     raw = ModuliPredictor(architecture, normalisation, members.states, threads=settings.threads)
     predicted = raw.predict_members(graphs.select(np.flatnonzero(held_out)))
-    calibration = fit_calibration(predicted.mean(axis=0), ensemble_spread(predicted), targets[held_out])
+    calibration = fit_calibration(raw.members.mean(predicted), ensemble_spread(predicted), targets[held_out])
     return TrainedModuli(architecture, normalisation, members.states, calibration, members.histories)

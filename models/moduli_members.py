@@ -38,6 +38,14 @@ _ON_ATTRIBUTES: dict[str, type[BoostedTrees] | type[KernelMachine]] = {"trees.":
 """What reads attributes, by what the names of its arrays begin with among those of the network."""
 
 
+def mean_of_members(predictions: FloatArray, n_networks: int) -> FloatArray:
+    """Return the mean of what `Members.predict` says, (n, 2): one half the networks', one half all others'."""
+    networks, others = predictions[:n_networks], predictions[n_networks:]
+    if len(others) == 0:
+        return np.asarray(networks.mean(axis=0))
+    return np.asarray(0.5 * (networks.mean(axis=0) + others.mean(axis=0)))
+
+
 def volume_term(graphs: CrystalGraphs) -> FloatArray:
     """Return log10 of the factor between moduli and what is learnt, shape (n, 1)."""
     return np.asarray(VOLUME_EXPONENT * np.log10(graphs.volumes_per_atom)[:, None])
@@ -156,7 +164,7 @@ class Members:
     ) -> None:
         if not states:
             raise InputError("a moduli model needs at least one member; train it again")
-        self.mean, self.std = (np.asarray(normalisation[key], dtype=np.float64) for key in ("mean", "std"))
+        self.centre, self.deviation = (np.asarray(normalisation[key], dtype=np.float64) for key in ("mean", "std"))
         self.threads = threads
         self.networks = [_network(architecture, state) for state in states]
         self.on_attributes = [
@@ -180,11 +188,15 @@ class Members:
             log10(K/GPa), log10(G/GPa).
         """
         with torch_threads(self.threads):
-            said = [evaluate(network, graphs) * self.std + self.mean for network in self.networks]
+            said = [evaluate(network, graphs) * self.deviation + self.centre for network in self.networks]
         if self.on_attributes:
             x = crystal_attributes(graphs)
             said += [np.stack([target.predict(x) for target in targets], axis=1) for targets in self.on_attributes]
         return np.stack(said) - volume_term(graphs)
+
+    def mean(self, predictions: FloatArray) -> FloatArray:
+        """Return the mean of `predict`, (n, 2): one half the networks', one half that of trees and kernel machines."""
+        return mean_of_members(predictions, len(self.networks))
 
 
 def _network(architecture: Mapping[str, Any], state: State) -> CGCNN:

@@ -71,7 +71,7 @@ class ModuliTraining(TrainingParameters):
     hidden_width: int = 128
     n_hidden: int = 1
     attribute_width: int = 64
-    n_trees: int = 400
+    n_trees: int = 600
     kernel_rows: int = 10_000
 
     def __post_init__(self) -> None:

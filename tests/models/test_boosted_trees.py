@@ -28,7 +28,7 @@ def test_predictions_are_scikit_learns(n: int, seed: int, n_trees: int, max_leav
     x, y = rows(n, seed)
     grown = grow_trees(x, y, n_trees=n_trees, max_leaves=max_leaves, min_rows=2, seed=seed)
     oracle = HistGradientBoostingRegressor(
-        max_iter=n_trees, learning_rate=0.03, max_leaf_nodes=max_leaves, min_samples_leaf=2, l2_regularization=1.0,
+        max_iter=n_trees, learning_rate=0.02, max_leaf_nodes=max_leaves, min_samples_leaf=2, l2_regularization=1.0,
         max_features=0.3, early_stopping=False, random_state=seed,
     ).fit(x, y)  # fmt: skip
     others = np.concatenate([x, rows(50, 77)[0]])

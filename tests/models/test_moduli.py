@@ -186,7 +186,8 @@ def test_ensemble_has_members_that_differ_and_a_calibration(ensemble, data):
     members = predictor.predict_members(graphs)
     assert members.shape == (6, 60, 2)  # networks, trees and kernel machines of two members
     prediction = predictor.predict(graphs)
-    assert prediction.log10_bulk == pytest.approx(members[:, :, 0].mean(axis=0))
+    mean = 0.5 * (members[:2].mean(axis=0) + members[2:].mean(axis=0))
+    assert prediction.log10_bulk == pytest.approx(mean[:, 0])
     expected = calibrated_std(ensemble_spread(members), ensemble.calibration, (60, 2))
     assert prediction.log10_shear_std == pytest.approx(expected[:, 1])
     assert (prediction.log10_bulk_std >= ensemble.calibration["floor"][0]).all()
@@ -211,7 +212,7 @@ def test_trees_learn_moduli_times_a_power_of_the_volume(ensemble, data):
     for member, target in itertools.product(range(2), range(2)):
         wanted = y[learned, target] + term[learned]
         oracle = HistGradientBoostingRegressor(
-            max_iter=9, learning_rate=0.03, max_leaf_nodes=12, min_samples_leaf=8, l2_regularization=1.0,
+            max_iter=9, learning_rate=0.02, max_leaf_nodes=12, min_samples_leaf=8, l2_regularization=1.0,
             max_features=0.3, early_stopping=False, random_state=member,
         ).fit(x[learned], wanted)  # fmt: skip
         assert said[2 + member, :, target] == pytest.approx(oracle.predict(x) - term, abs=1e-12)

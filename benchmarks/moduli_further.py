@@ -22,7 +22,7 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-from benchmarks.accuracy_moduli import FURTHER, MODULI, N_FOLDS, PAGE, Crystals, Starter, Union, line
+from benchmarks.accuracy_moduli import FURTHER, MODULI, N_FOLDS, PAGE, Crystals, Union, line
 from benchmarks.run import machine
 from benchmarks.screen_page import table, write_section
 from models.crystal_graph import CRYSTAL_FEATURE_VERSION, build_graphs
@@ -30,6 +30,20 @@ from models.formula import parse_many
 from models.moduli_members import mean_of_members
 from models.moduli_training import ModuliTraining
 from models.structures import parse_structures
+from tasks.sources.starter import read_starter
+
+
+class Starter:
+    """Crystals of the starter set with the corrected moduli of its potential: graphs, formulas, targets (n, 2)."""
+
+    def __init__(self) -> None:
+        frame = read_starter().to_pandas()
+        frame = frame[frame["bulk_modulus_vrh"].notna() & frame["structure"].notna()]
+        self.graphs, _ = build_graphs(parse_structures(frame["structure"].tolist())[0])
+        self.formulas = list(parse_many(frame["formula"].tolist()).reduced)
+        self.targets = np.log10(frame[["bulk_modulus_vrh", "shear_modulus_vrh"]].to_numpy(float))
+        if len(self.graphs) != len(self.targets):
+            raise RuntimeError("a crystal of the starter set has no graph")
 
 
 class Binaries:

@@ -232,7 +232,7 @@ class Tiny:
                 ],
             },
             "block_size": 60,
-            "moduli": {"members": 1, "epochs": 25},
+            "moduli": {"members": 1, "epochs": 25, "settings": {"n_trees": 20}},
         }
 
 

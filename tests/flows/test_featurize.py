@@ -20,12 +20,12 @@ from tasks.progress import listen
 def test_structures_over_the_workers_and_once_more_from_the_store(scheduler: str, tiny: Any, tmp_path: Path) -> None:
     """The workers are daemons, which may have no children of multiprocessing."""
     table = tmp_path / "few.parquet"
-    tiny.structures.head(6).to_parquet(table)
+    tiny.structures.head(2).to_parquet(table)
     parameters = FeaturizeFlowParameters(
         store=str(tmp_path / "store"),
         cluster=scheduler,
         data=str(table),
-        featurizing=FeaturizeParameters(features="voronoi", chunk=3),
+        featurizing=FeaturizeParameters(features="voronoi", chunk=1),
     )
     events: list[dict[str, Any]] = []
     stop = listen(events.append)
@@ -36,7 +36,7 @@ def test_structures_over_the_workers_and_once_more_from_the_store(scheduler: str
         stop()
     assert again == ref
     store = ArtifactStore(tmp_path / "store")
-    assert store.manifest(ref).counts == {"rows_in": 6, "rows_kept": 6, "rows_rejected": 0, "without_structure": 0}
+    assert store.manifest(ref).counts == {"rows_in": 2, "rows_kept": 2, "rows_rejected": 0, "without_structure": 0}
     states = [event["state"] for event in events if event["event"] == "stage" and event["kind"] == "attributes"]
     assert list(dict.fromkeys(states)) == ["building", "built", "cached"]  # the fixture listens to the cluster too
 

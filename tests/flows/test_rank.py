@@ -27,7 +27,7 @@ def test_moduli_are_learnt_from_one_table_or_from_several(scheduler: str, tiny: 
             cluster=scheduler,
             electrolytes=str(halves[0]),
             structures=structures,
-            moduli=ModuliParameters(members=1, epochs=1),
+            moduli=ModuliParameters(members=1, epochs=1, settings={"n_trees": 5}),
         )
         ref = rank(parameters)
         moduli = store.resolve(store.manifest(ref).inputs["moduli"].key)

@@ -182,12 +182,12 @@ def test_parameters_are_checked(wrong: dict[str, Any]) -> None:
 
 def test_voronoi_is_the_same_bytes_whatever_the_chunks_and_workers(tmp_path: Path, tiny: Any) -> None:
     """One chunk in this process, or two over the workers of a cluster."""
-    frame = salts(tiny, "Li", "O", "F")
-    frame.loc[[2], "structure"] = None
+    frame = salts(tiny, "Li", "O")
+    frame.loc[[1], "structure"] = None
     here, there = ArtifactStore(tmp_path / "here"), ArtifactStore(tmp_path / "there")
     ours = run(here, take(here, frame, tmp_path), features="voronoi", chunk=100)
     compounds = take(there, frame, tmp_path)
-    parameters = FeaturizeParameters(features="voronoi", chunk=3)
+    parameters = FeaturizeParameters(features="voronoi", chunk=1)
     cluster = LocalCluster(n_workers=2, threads_per_worker=1, processes=False, dashboard_address=None)
     with cluster, Client(cluster) as client:
         theirs = client.submit(lambda: reference(featurize_attributes.fn(there.root, compounds, parameters))).result(
@@ -195,7 +195,7 @@ def test_voronoi_is_the_same_bytes_whatever_the_chunks_and_workers(tmp_path: Pat
         )
     assert (theirs.key, theirs.digest) == (ours.key, ours.digest)
     assert there.manifest(theirs).payload == here.manifest(ours).payload
-    assert here.manifest(ours).counts == {"rows_in": 6, "rows_kept": 5, "rows_rejected": 0, "without_structure": 1}
+    assert here.manifest(ours).counts == {"rows_in": 3, "rows_kept": 2, "rows_rejected": 0, "without_structure": 1}
     table = attribute_columns(here, ours)
     assert table.column_names[-126:] == list(STRUCTURAL_NAMES)
     frame = frame.dropna(subset="structure")

@@ -87,7 +87,7 @@ def test_rows_that_cannot_be_learned_from(tmp_path: Path, tiny: Any) -> None:
     frame = tiny.structures.copy()
     frame.loc[4, "bulk_modulus_vrh"] = -3.0
     frame.loc[7, ["bulk_modulus_vrh", "shear_modulus_vrh"]] = None
-    parameters = ModuliParameters(members=1, epochs=1)
+    parameters = ModuliParameters(members=1, epochs=1, settings={"n_trees": 5})
     ref = reference(train_moduli.fn(store.root, [graphs_of(frame, "a.parquet")], parameters))
     refused = store.read_table(ref, "rejected/rejected").to_pylist()
     assert [row["material_id"] for row in refused] == [frame["material_id"][4]]  # row 7 states nothing: no error
@@ -109,7 +109,7 @@ def test_several_tables_are_learnt_from_together(tmp_path: Path, tiny: Any) -> N
         frame.to_parquet(tmp_path / name)
         ref = reference(ingest.fn(store.root, SourceParameters(source=f"file:{tmp_path / name}")))
         parts.append(reference(featurize_graphs.fn(store.root, ref)))
-    parameters = ModuliParameters(members=1, epochs=1)
+    parameters = ModuliParameters(members=1, epochs=1, settings={"n_trees": 5})
     ref = reference(train_moduli.fn(store.root, parts, parameters))
     manifest = store.manifest(ref)
     assert sorted(manifest.inputs) == ["compounds", "compounds_2", "graphs", "graphs_2"]

@@ -150,7 +150,7 @@ class Union:
         unseen = np.flatnonzero([formula not in held_out for formula in self.formulas])
         trained = train_members(self.graphs.select(unseen), self.targets[unseen], settings, members)
         ready = Members(settings.network().architecture(), trained.normalisation, trained.states, settings.threads)
-        return ready.predict(self.graphs.select(np.flatnonzero(self.folds == fold)))
+        return ready.predict_members(self.graphs.select(np.flatnonzero(self.folds == fold)))
 
 
 class Ensembles:

@@ -7,26 +7,21 @@ estimator takes a pickle.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numba
 import numpy as np
 from numpy.typing import NDArray
 
 from models.errors import InputError
+from models.stored_arrays import StoredArrays
 
 FloatArray = NDArray[np.float64]
 
-_KINDS = {
-    "columns": np.int32, "thresholds": np.float64, "left": np.int32, "right": np.int32, "values": np.float64,
-    "roots": np.int64, "constant": np.float64,
-}  # fmt: skip
-
 
 @dataclass(frozen=True)
-class BoostedTrees:
+class BoostedTrees(StoredArrays):
     """Trees of one target.
 
     Attributes
@@ -44,6 +39,12 @@ class BoostedTrees:
     constant : ndarray, shape (1,), float64
         What is added to the trees.
     """
+
+    KINDS: ClassVar = {
+        "columns": np.int32, "thresholds": np.float64, "left": np.int32, "right": np.int32, "values": np.float64,
+        "roots": np.int64, "constant": np.float64,
+    }  # fmt: skip
+    WHAT: ClassVar = "run of trees"
 
     columns: NDArray[np.int32]
     thresholds: FloatArray
@@ -77,11 +78,7 @@ class BoostedTrees:
         _add_leaves(rows, self.columns, self.thresholds, self.left, self.right, self.values, self.roots, result)
         return result
 
-    def to_arrays(self, prefix: str = "") -> dict[str, NDArray[Any]]:
-        """Return the attributes by name, each with a prefix."""
-        return {prefix + name: getattr(self, name) for name in _KINDS}
-
-    def _are_trees(self) -> bool:
+    def fits(self) -> bool:
         """Whether shapes fit, all numbers are finite, and every walk stays in its tree and ends."""
         n = len(self.columns) if self.columns.ndim == 1 else -1
         nodes = (self.thresholds, self.left, self.right, self.values)
@@ -95,23 +92,6 @@ class BoostedTrees:
         ends = np.append(self.roots[1:], n)[np.searchsorted(self.roots, inner, side="right") - 1]
         # children come after their node, so that every walk ends
         return all(bool(((side[inner] > inner) & (side[inner] < ends)).all()) for side in (self.left, self.right))
-
-    @classmethod
-    def from_arrays(cls, arrays: Mapping[str, NDArray[Any]], prefix: str = "") -> BoostedTrees:
-        """Rebuild trees from `to_arrays`.
-
-        Raises
-        ------
-        InputError
-            An array is missing, does not fit the others, or leads out of its tree or back to where it was.
-        """
-        missing = [name for name in _KINDS if prefix + name not in arrays]
-        if missing:
-            raise InputError(f"the trees lack the arrays {', '.join(missing)}; train the model again")
-        trees = cls(**{name: np.ascontiguousarray(arrays[prefix + name], dtype=kind) for name, kind in _KINDS.items()})
-        if not trees._are_trees():
-            raise InputError("the trees have arrays that do not fit each other; train the model again")
-        return trees
 
 
 def grow_trees(

@@ -8,18 +8,17 @@ than either.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from models.errors import InputError
+from models.stored_arrays import StoredArrays
 
 FloatArray = NDArray[np.float64]
 
-_NAMES = ("mean", "scale", "support", "weights", "intercept", "gamma")
 _AT_ONCE = 2**22
 """Values of the kernel that are in memory at once."""
 CONSTANT = 1e-6
@@ -29,7 +28,7 @@ IGNORED = 1e30
 
 
 @dataclass(frozen=True)
-class KernelMachine:
+class KernelMachine(StoredArrays):
     """A fitted regression of one target.
 
     Attributes
@@ -45,6 +44,9 @@ class KernelMachine:
     gamma : ndarray, shape (1,), float64
         1 / (2 sigma^2) of the kernel, in standard deviations of the columns.
     """
+
+    KINDS: ClassVar = dict.fromkeys(("mean", "scale", "support", "weights", "intercept", "gamma"), np.float64)
+    WHAT: ClassVar = "kernel machine"
 
     mean: FloatArray
     scale: FloatArray
@@ -81,30 +83,15 @@ class KernelMachine:
             parts.append(np.exp(-self.gamma[0] * np.maximum(squares, 0.0)) @ self.weights + self.intercept[0])
         return np.concatenate(parts)
 
-    def to_arrays(self, prefix: str = "") -> dict[str, NDArray[Any]]:
-        """Return the attributes by name, each with a prefix."""
-        return {prefix + name: getattr(self, name) for name in _NAMES}
-
-    @classmethod
-    def from_arrays(cls, arrays: Mapping[str, NDArray[Any]], prefix: str = "") -> KernelMachine:
-        """Rebuild a machine from `to_arrays`.
-
-        Raises
-        ------
-        InputError
-            An array is missing, does not fit the others or holds what is no finite number.
-        """
-        missing = [name for name in _NAMES if prefix + name not in arrays]
-        if missing:
-            raise InputError(f"the kernel machine lacks the arrays {', '.join(missing)}; train the model again")
-        machine = cls(*(np.asarray(arrays[prefix + name], dtype=np.float64) for name in _NAMES))
-        rows, columns = (machine.weights.shape, machine.mean.shape)
-        fits = machine.support.shape == rows + columns and len(rows) == len(columns) == 1
-        fits = fits and machine.scale.shape == columns and bool((machine.scale > 0).all())
-        fits = fits and machine.intercept.shape == machine.gamma.shape == (1,) and bool(machine.gamma[0] > 0)
-        if not fits or not all(np.isfinite(getattr(machine, name)).all() for name in _NAMES):
-            raise InputError("the kernel machine has arrays that do not fit each other; train the model again")
-        return machine
+    def fits(self) -> bool:
+        """Whether shapes fit and all numbers are finite, widths positive."""
+        rows, columns = self.weights.shape, self.mean.shape
+        if len(rows) != 1 or len(columns) != 1 or self.support.shape != rows + columns or self.scale.shape != columns:
+            return False
+        if self.intercept.shape != (1,) or self.gamma.shape != (1,):
+            return False
+        finite = all(bool(np.isfinite(getattr(self, name)).all()) for name in self.KINDS)
+        return finite and bool((self.scale > 0).all() and self.gamma[0] > 0)
 
 
 def fit_kernel_machine(

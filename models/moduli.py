@@ -60,7 +60,7 @@ class ModuliPrediction:
         )
 
 
-class ModuliPredictor:
+class ModuliPredictor(Members):
     """An ensemble that predicts K and G from crystal graphs.
 
     Parameters
@@ -91,23 +91,8 @@ class ModuliPredictor:
         *,
         threads: int | None = None,
     ) -> None:
-        self.members = Members(architecture, normalisation, members, threads)
+        super().__init__(architecture, normalisation, members, threads)
         self.calibration = calibration
-
-    def predict_members(self, graphs: CrystalGraphs) -> FloatArray:
-        """Predict by every network, by the trees and by the kernel machine of every member.
-
-        Parameters
-        ----------
-        graphs : CrystalGraphs
-            n crystals.
-
-        Returns
-        -------
-        ndarray, shape (predictions, n, 2)
-            log10(K/GPa), log10(G/GPa).
-        """
-        return self.members.predict(graphs)
 
     def predict(self, graphs: CrystalGraphs) -> ModuliPrediction:
         """Mean and calibrated standard deviation.
@@ -123,7 +108,7 @@ class ModuliPredictor:
             Row by row as the graphs, independent of what else is among them (to rounding in fp32).
         """
         members = self.predict_members(graphs)
-        mean, spread = self.members.mean(members), ensemble_spread(members)
+        mean, spread = self.mean(members), ensemble_spread(members)
         std = spread if self.calibration is None else calibrated_std(spread, self.calibration, mean.shape)
         if std is None:
             return ModuliPrediction(mean[:, 0], mean[:, 1], None, None)
@@ -228,5 +213,5 @@ def train_ensemble(
     architecture, normalisation = settings.network().architecture(), members.normalisation
     raw = ModuliPredictor(architecture, normalisation, members.states, threads=settings.threads)
     predicted = raw.predict_members(graphs.select(np.flatnonzero(held_out)))
-    calibration = fit_calibration(raw.members.mean(predicted), ensemble_spread(predicted), targets[held_out])
+    calibration = fit_calibration(raw.mean(predicted), ensemble_spread(predicted), targets[held_out])
     return TrainedModuli(architecture, normalisation, members.states, calibration, members.histories)

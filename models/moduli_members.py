@@ -39,7 +39,7 @@ _ON_ATTRIBUTES: dict[str, type[BoostedTrees] | type[KernelMachine]] = {"trees.":
 
 
 def mean_of_members(predictions: FloatArray, n_networks: int) -> FloatArray:
-    """Return the mean of what `Members.predict` says, (n, 2): one half the networks', one half all others'."""
+    """Return the mean of what `Members.predict_members` says, (n, 2): one half the networks', one half all others'."""
     networks, others = predictions[:n_networks], predictions[n_networks:]
     if len(others) == 0:
         return np.asarray(networks.mean(axis=0))
@@ -174,7 +174,7 @@ class Members:
             if any(name.startswith(prefix) for name in state)
         ]
 
-    def predict(self, graphs: CrystalGraphs) -> FloatArray:
+    def predict_members(self, graphs: CrystalGraphs) -> FloatArray:
         """Predict crystals by the networks of all members, then by their trees, then by their kernel machines.
 
         Parameters
@@ -195,7 +195,7 @@ class Members:
         return np.stack(said) - volume_term(graphs)
 
     def mean(self, predictions: FloatArray) -> FloatArray:
-        """Return the mean of `predict`, (n, 2): one half the networks', one half that of trees and kernel machines."""
+        """Return the mean of `predict_members`, (n, 2), see `mean_of_members`."""
         return mean_of_members(predictions, len(self.networks))
 
 

@@ -79,7 +79,7 @@ def run_fold(
     )
     predicted = predictor.predict_members(graphs.select(rows))
     spread = ensemble_spread(predicted)
-    return FoldResult(rows, predictor.members.mean(predicted), np.zeros((len(rows), 2)) if spread is None else spread)
+    return FoldResult(rows, predictor.mean(predicted), np.zeros((len(rows), 2)) if spread is None else spread)
 
 
 def fold_metrics(results: Sequence[FoldResult], targets: FloatArray) -> dict[str, Any]:

@@ -51,7 +51,7 @@ def test_arrays_there_and_back() -> None:
     back = BoostedTrees.from_arrays(stored, "k.")
     assert back.predict(x).tolist() == grown.predict(x).tolist()
     assert back.predict(x[:0]).shape == (0,)
-    with pytest.raises(InputError, match="lack the arrays columns"):
+    with pytest.raises(InputError, match="run of trees lacks the arrays columns"):
         BoostedTrees.from_arrays(stored)
     with pytest.raises(InputError, match="look at"):
         back.predict(x[:, :1])

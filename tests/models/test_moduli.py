@@ -257,7 +257,7 @@ def test_predictor_refuses_foreign_models(ensemble):
             for name, array in ensemble.members[0].items()
             if name != f"{prefix}{'roots' if 'trees' in prefix else 'gamma'}"
         }
-        with pytest.raises(InputError, match="lack"):
+        with pytest.raises(InputError, match="lacks the arrays"):
             ModuliPredictor(ensemble.architecture, ensemble.normalisation, [state])
     elemnet = {"name": "elemnet", "parameters": {"widths": [4, 1]}}
     with pytest.raises(InputError, match="does not read crystal graphs"):

@@ -157,14 +157,14 @@ def workers_of(store: Path) -> Counter[int]:
     return Counter(held.run_record(ref)["pid"] for ref in held.list("fold"))
 
 
-def section(lines: Sequence[Measured], n_rows: int, note: str) -> str:
+def section(lines: Sequence[Measured], n_rows: int, data: str, note: str) -> str:
     """Return the section of the page."""
     header = (f"{N_FOLDS} folds", "one worker", "two workers", "ratio", "folds of each of the two")
     return (
         f"## {TITLE}\n\n"
-        f"Written by `python -m benchmarks.folds`. {N_FOLDS} folds of {n_rows:,} compositions, one thread each; whole "
-        "wall time of the flow's body, from finding the rows to the comparison, on a server and on clusters that "
-        "run already. One worker trains the folds one after the other. Medians of "
+        f"Written by `python -m benchmarks.folds`. {N_FOLDS} folds of {n_rows:,} compositions of {data}, one thread "
+        "each; whole wall time of the flow's body, from finding the rows to the comparison, on a server and on "
+        "clusters that run already. One worker trains the folds one after the other. Medians of "
         f"{len(lines[0].one)} interleaved rounds; the ratio is the median of the rounds' ratios, with the lowest and "
         "highest in brackets. The folds of both are the same, byte for byte.\n\n"
         f"{dt.datetime.now(dt.UTC):%Y-%m-%d}, {machine()}, {n_cores()} cores. {note}\n\n"
@@ -184,7 +184,8 @@ def main(given: Sequence[str] | None = None) -> None:
         one, two = (stack.enter_context(open_cluster(workers(n))) for n in (1, 2))
         lines = [measure(folder, root, rows, entry, (one, two), options.rounds) for entry in entries]
         n_rows = ArtifactStore(root).read_table(rows).num_rows
-    text = section(lines, n_rows, note)
+    data = "the starter set" if options.data == "starter" else f"`{Path(options.data).stem}`"
+    text = section(lines, n_rows, data, note)
     write_section(options.out, TITLE, text)
     print(text, options.out, sep="\n")
 

@@ -1,10 +1,10 @@
 """Moduli with further crystals to learn from: a section of docs/accuracy/moduli.md.
 
-    python -m benchmarks.moduli_further --keep FOLDER [--members N] [--threads N] [--note "what else the machine did"]
+    python -m benchmarks.moduli_further --keep FOLDER [--with binaries starter+binaries] [--members N] [--threads N]
 
-The folds of `benchmarks.accuracy_moduli`, whose models learn from the starter set and from `elastic_binaries` of
-`ELEMSCREEN_REFERENCE_DATA` as well. An hour on one core; what a training says of its fold is kept in the folder, so
-that a run that was stopped goes on where it was.
+The folds of `benchmarks.accuracy_moduli`, whose models learn from `elastic_binaries` of `ELEMSCREEN_REFERENCE_DATA`,
+or from these and the starter set, as well. An hour on one core each; what a training says of its fold is kept in the
+folder, so that a run that was stopped goes on where it was.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import hashlib
 import json
 import os
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,7 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-from benchmarks.accuracy_moduli import FURTHER, MODULI, N_FOLDS, PAGE, Crystals, Union, line
+from benchmarks.accuracy_moduli import FURTHER, MODULI, N_FOLDS, PAGE, Crystals, Further, Union, line
 from benchmarks.run import machine
 from benchmarks.screen_page import table, write_section
 from models.crystal_graph import CRYSTAL_FEATURE_VERSION, build_graphs
@@ -62,6 +63,13 @@ class Binaries:
         self.targets = np.log10(frame[["bulk_modulus_vrh", "shear_modulus_vrh"]].to_numpy(float))
 
 
+TABLES: dict[str, Callable[[], list[Further]]] = {
+    "binaries": lambda: [Binaries()],
+    "starter+binaries": lambda: [Starter(), Binaries()],
+}
+"""What is learnt from beside the table's own crystals."""
+
+
 def kept(folder: Path, union: Union, fold: int, seed: int, threads: int) -> tuple[NDArray[np.float64], float]:
     """Return predictions and time of a training [s], from the folder where it has been."""
     settings = ModuliTraining(threads=threads, seed=seed)
@@ -86,6 +94,7 @@ def main() -> None:
     """Train what is not kept yet, and write the section."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.moduli_further", description=__doc__)
     parser.add_argument("--keep", type=Path, required=True, help="folder for what trainings say")
+    parser.add_argument("--with", nargs="+", choices=tuple(TABLES), default=list(TABLES), dest="tables", help="tables")
     parser.add_argument("--members", type=int, default=3, help="networks in an ensemble, and what joins them")
     parser.add_argument("--threads", type=int, default=1, help="threads of each training")
     parser.add_argument("--note", default="", help="what the machine did besides")
@@ -93,32 +102,48 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     options.keep.mkdir(parents=True, exist_ok=True)
-    crystals, starter, binaries = Crystals(None), Starter(), Binaries()
-    union = Union(crystals, [starter, binaries])
-    members = [np.full_like(crystals.targets, np.nan) for _ in range(options.members)]
+    crystals = Crystals(None)
+    every, measured = np.ones(len(crystals.formulas), bool), []
+    for name in options.tables:
+        said, seconds = predicted(crystals, TABLES[name](), options.keep, options.members, options.threads)
+        for label, which in ((f"all {len(every):,}", every), ("positive definite", crystals.sound)):
+            measured.append([name, *line(crystals, label, said, seconds, which)])
+    text = section(measured, options.members, options.note)
+    write_section(options.out, FURTHER, text)
+    print(text)
+
+
+def predicted(
+    crystals: Crystals, further: Sequence[Further], keep: Path, n_members: int, threads: int
+) -> tuple[NDArray[np.float64], float]:
+    """Return what an ensemble that learns from further crystals says of every fold (n, 2), and its time [s]."""
+    union = Union(crystals, further)
+    members = [np.full_like(crystals.targets, np.nan) for _ in range(n_members)]
     seconds = 0.0
     for seed, said in enumerate(members):
         for fold in range(N_FOLDS):
             rows = np.flatnonzero(crystals.folds == fold)
-            said[rows], spent = kept(options.keep, union, fold, seed, options.threads)
+            said[rows], spent = kept(keep, union, fold, seed, threads)
             seconds += spent
-    name = f"CGCNN, trees, kernel machines, {options.members} of each, with the starter set and binaries"
-    every, said = np.ones(len(crystals.formulas), bool), np.mean(members, axis=0)
-    header = ("rows", *(f"{metric}, log10 {m}" for m in MODULI for metric in ("RMSE", "MAE", "R2")), "time")
-    measured = [
-        [label, *line(crystals, name, said, seconds, which)[1:]]
-        for label, which in ((f"all {len(every):,}", every), ("positive definite", crystals.sound))
-    ]
-    text = (
-        f"## {FURTHER}\n\nWritten by `python -m benchmarks.moduli_further --keep FOLDER`. {name}: the same folds, the "
-        f"same model, but it learns from the {len(starter.formulas)} crystals of the starter set and the "
-        f"{len(binaries.formulas):,} binary compounds of another release as well, without those that have a formula of "
-        "the fold. Counted separately, since it is more data and not a better model; "
-        "`elemscreen rank --structures A,B,C` learns from several tables, too.\n\n"
-        f"{dt.datetime.now(dt.UTC):%Y-%m-%d}, {machine()}. {options.note}\n\n{table(header, measured)}"
+    return np.asarray(np.mean(members, axis=0)), seconds
+
+
+def section(measured: list[list[str]], n_members: int, note: str) -> str:
+    """Return the section of the page."""
+    header = (
+        "learnt from, too",
+        "rows",
+        *(f"{metric}, log10 {m}" for m in MODULI for metric in ("RMSE", "MAE", "R2")),
+        "time",
     )
-    write_section(options.out, FURTHER, text)
-    print(text)
+    return (
+        f"## {FURTHER}\n\nWritten by `python -m benchmarks.moduli_further --keep FOLDER`. CGCNN, trees, kernel "
+        f"machines, {n_members} of each, on the same folds, the same model, but it learns from other crystals as well, "
+        "without those that have a formula of the fold: *binaries* are the binary compounds of another release, with "
+        "the same moduli; the *starter* set has those of a universal potential. More data and not a better model: "
+        "`elemscreen rank --structures A,B,C` learns from several tables, too.\n\n"
+        f"{dt.datetime.now(dt.UTC):%Y-%m-%d}, {machine()}. {note}\n\n{table(header, measured)}"
+    )
 
 
 if __name__ == "__main__":

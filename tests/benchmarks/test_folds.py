@@ -18,9 +18,9 @@ def test_line_is_of_the_rounds_medians_and_ratios() -> None:
 
 def test_section_is_a_whole_one() -> None:
     lines = [Measured(name, [4.0], [2.0], [(2, 2)]) for name in ("net", "other")]
-    text = section(lines, 1234, "Load average: 0.")
+    text = section(lines, 1234, "the starter set", "Load average: 0.")
     assert section_of(f"# Page\n\n{text}\n## Next\n", TITLE) == text
-    assert "4 folds of 1,234 compositions" in text
+    assert "4 folds of 1,234 compositions of the starter set, one thread each" in text
     assert text.endswith("| other | 4.0 s | 2.0 s | 2.00 (2.00 to 2.00) | 2 + 2 |\n")
 
 

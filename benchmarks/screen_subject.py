@@ -15,7 +15,7 @@ from models.hull import PhaseHull
 from models.inference import dense_chain
 from models.predictor import Predictor
 from models.screening import CHUNK_ROWS, composition_fractions
-from models.sieve import _padded, _without_silent_units, largest_activations
+from models.sieve import _padded, _without_silent_units, largest_activations, units_multiple
 from models.space import CompositionSpace
 from storage.store import ArtifactStore
 from tasks.loading import hull_of, load_hull, load_predictor
@@ -108,7 +108,7 @@ class Subject:
         for network in self.networks:
             chain = dense_chain(network, mean, std)
             pruned, _ = _without_silent_units(chain, largest_activations(chain))
-            computed = _padded(pruned) if kind == "int8-avx2" else pruned
+            computed = _padded(pruned, units_multiple(kind))
             left += sum(layer.weight.numel() for layer in computed)
             whole += sum(layer.weight.numel() for layer in chain)
         return left / whole

@@ -1,9 +1,9 @@
 """Which compositions lie at or below a threshold: decided as exact arithmetic would, at the price of fast arithmetic.
 
 Three steps, each looking at fewer rows than the one before. A sieve in reduced arithmetic (`models.sieve`) drops
-what lies above the threshold by more than its errors; fp32 gives the energies of the rest; and where fp32 itself
-cannot tell (within 0.01 meV of the threshold), float64 decides. The stored energies are always those of fp32,
-whatever the sieve was.
+what lies above the threshold by more than its errors, and where there is a second, finer one, it drops more of what
+is left; fp32 gives the energies of the rest; and where fp32 itself cannot tell (within 0.01 meV of the threshold),
+float64 decides. The stored energies are always those of fp32, whatever the sieves were.
 
 Before all of them a student (`models.student`) may drop rows, off by default: it is another network, not another
 arithmetic, so it loses a share of the survivors, which is measured (`models.student_recall`).
@@ -11,7 +11,7 @@ arithmetic, so it loses a share of the survivors, which is measured (`models.stu
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Final, Protocol
 
@@ -70,6 +70,8 @@ class Band:
         Half width of the band around the threshold that is looked at again, eV/atom.
     n_sample, largest, mean
         Compositions it was measured on, and their largest and mean absolute deviation from fp32, eV/atom.
+    second
+        The same of a finer sieve, for what this one leaves; None where fp32 comes next.
     """
 
     kind: str
@@ -77,10 +79,29 @@ class Band:
     n_sample: int
     largest: float
     mean: float
+    second: Band | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the band as a JSON-able dictionary."""
         return asdict(self)
+
+    @classmethod
+    def from_dict(cls, record: Mapping[str, Any]) -> Band:
+        """Return the band that `to_dict` described."""
+        second = record.get("second")
+        return cls(**{**record, "second": None if second is None else cls.from_dict(second)})
+
+    @property
+    def sieves(self) -> list[Band]:
+        """The band and those after it, in the order of the sieves."""
+        return [self] if self.second is None else [self, *self.second.sieves]
+
+
+def widest(bands: Sequence[Band]) -> Band:
+    """Return the band that covers all, measured with the same sieves on several samples: each sieve's widest."""
+    band = max(bands, key=lambda one: one.width)
+    after = [one.second for one in bands if one.second is not None]
+    return replace(band, second=widest(after) if after else None)
 
 
 @dataclass(frozen=True)
@@ -164,9 +185,7 @@ def _decide(
         prediction, std = arithmetic.predict(fractions, position=position)
         n_again = 0
     else:
-        quick = arithmetic.sieve(fractions, band.kind).astype(np.float64) - others
-        # not "at or below": what a sieve cannot say is NaN, and is looked at again
-        rows = np.flatnonzero(~(quick > threshold + band.width))
+        rows = _left_by(arithmetic, band.sieves, fractions, others, threshold)
         prediction, std = arithmetic.predict(fractions[rows])
         n_again = len(rows)
     difference = prediction.astype(np.float64) - others[rows]
@@ -184,6 +203,19 @@ def _decide(
     )
 
 
+def _left_by(
+    arithmetic: Arithmetic, sieves: Sequence[Band], fractions: Any, others: NDArray[np.float64], threshold: float
+) -> NDArray[np.int64]:
+    """Return the rows that no sieve drops, each asked about what those before it left."""
+    rows = np.arange(len(fractions))
+    for number, band in enumerate(sieves):
+        asked = fractions[rows] if number else fractions
+        quick = arithmetic.sieve(asked, band.kind).astype(np.float64) - others[rows]
+        # not "at or below": what a sieve cannot say is NaN, and is looked at again
+        rows = rows[~(quick > threshold + band.width)]
+    return rows
+
+
 def measure_band(
     arithmetic: Arithmetic,
     space: CompositionSpace,
@@ -193,6 +225,7 @@ def measure_band(
     n_sample: int = 1_000_000,
     seed: int = 0,
     chunk: int = 65_536,
+    second: str | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Band:
     """Measure the sieve's deviation from fp32 on a random sample of a space.
@@ -213,6 +246,8 @@ def measure_band(
         Of the sample.
     chunk
         Rows in memory at a time; no part of the result.
+    second
+        Arithmetic of a finer sieve for what the first leaves, measured on all rows of the sample; None for none.
     on_progress
         Called with the rows done and in all.
 
@@ -226,14 +261,34 @@ def measure_band(
         raise InputError("the deviation of the fast mode needs at least one composition to be measured on")
     drawn = np.random.default_rng(seed).integers(0, len(space), n)
     index = np.arange(n) if n == len(space) else np.sort(drawn)
-    largest = total = 0.0
+    deviations = [_Deviations(arithmetic, name) for name in ([kind] if second is None else [kind, second])]
     for start in range(0, n, chunk):
         compositions = space.unrank(index[start : start + chunk])
         fractions = dense(compositions.elements, compositions.counts)
         exact, _ = arithmetic.predict(fractions)
-        deviation = np.abs(arithmetic.sieve(fractions, kind).astype(np.float64) - exact)
-        deviation = deviation[~np.isnan(deviation)]  # what the sieve leaves open is computed again whatever the band
-        largest, total = max(largest, float(deviation.max(initial=0.0))), total + float(deviation.sum())
+        for one in deviations:
+            one.add(fractions, exact)
         if on_progress is not None:
             on_progress(min(start + chunk, n), n)
-    return Band(kind, max(BAND_FACTOR * largest, SMALLEST_BAND), n, largest, total / n)
+    finer = deviations[1].band(n) if second is not None else None
+    return deviations[0].band(n, finer)
+
+
+class _Deviations:
+    """How far one sieve is off, as rows come in."""
+
+    def __init__(self, arithmetic: Arithmetic, kind: str) -> None:
+        self.arithmetic, self.kind = arithmetic, kind
+        self.largest = self.total = 0.0
+
+    def add(self, fractions: NDArray[np.floating], exact: NDArray[np.float32]) -> None:
+        """Hold the sieve against fp32 energies (n,), eV/atom."""
+        deviation = np.abs(self.arithmetic.sieve(fractions, self.kind).astype(np.float64) - exact)
+        deviation = deviation[~np.isnan(deviation)]  # what a sieve leaves open is computed again whatever the band
+        self.largest = max(self.largest, float(deviation.max(initial=0.0)))
+        self.total += float(deviation.sum())
+
+    def band(self, n: int, second: Band | None = None) -> Band:
+        """Return the band after n rows."""
+        width = max(BAND_FACTOR * self.largest, SMALLEST_BAND)
+        return Band(self.kind, width, n, self.largest, self.total / n, second)

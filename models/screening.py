@@ -14,8 +14,9 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, fields
-from typing import Any, Protocol, TypeVar, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
+import numba
 import numpy as np
 from numpy.typing import NDArray
 
@@ -23,8 +24,6 @@ from models.cascade import Arithmetic, Band, Clearing, decide
 from models.elements import N_ELEMENTS
 from models.errors import InputError
 from models.space import Compositions, CompositionSpace, SystemBlock
-
-F = TypeVar("F", np.float32, np.float64)
 
 CHUNK_ROWS = 65_536
 """Compositions held in memory at a time (about 25 MB of dense rows); no part of the result."""
@@ -293,9 +292,9 @@ def _screen_chunk(
     if student is None and isinstance(predictor, Enumerating):
         rows_of_chunk = predictor.rows(space, start, stop)
     else:
-        rows_of_chunk = _joined([_block_fractions(block) for block in blocks], np.float32, (N_ELEMENTS,))
+        rows_of_chunk = _dense_rows(blocks)
     # A phase on the hull holds its own composition down: taken out, its network prediction competes with the others.
-    others = _joined([_block_hull(block, hull) for block in blocks], np.float64)
+    others = _joined([_block_hull(block, hull) for block in blocks])
     decision = decide(predictor, rows_of_chunk, others, threshold, band, start, student)
     rows = decision.rows
     survivors = space.unrank(rows + start)
@@ -316,15 +315,26 @@ def _screen_chunk(
     )
 
 
-def _block_fractions(block: SystemBlock) -> NDArray[np.float32]:
-    """Dense element fractions of the block's compositions inside the range, in fp64 rounded to float32."""
-    n_systems, n_stoichiometries = len(block.systems), len(block.stoichiometries)
-    dense = np.zeros((n_systems, n_stoichiometries, N_ELEMENTS), dtype=np.float32)
-    systems = np.arange(n_systems)[:, None]
-    stoichiometries = np.arange(n_stoichiometries)[None, :]
-    for column in range(block.arity):
-        dense[systems, stoichiometries, block.systems[:, column, None]] = block.fractions[None, :, column]
-    return dense.reshape(-1, N_ELEMENTS)[block.skip : block.skip + block.size]
+def _dense_rows(blocks: Sequence[SystemBlock]) -> NDArray[np.float32]:
+    """Dense element fractions (n, 86) of the blocks' compositions inside the range, in fp64 rounded to float32."""
+    dense = np.zeros((sum(block.size for block in blocks), N_ELEMENTS), dtype=np.float32)
+    low = 0
+    for block in blocks:
+        _fill(block.systems, block.fractions.astype(np.float32), block.skip, dense[low : low + block.size])
+        low += block.size
+    return dense
+
+
+@numba.njit(cache=True, nogil=True)  # pragma: no cover - compiled, so never traced
+def _fill(systems, fractions, skip, dense):  # type: ignore[no-untyped-def]
+    """Fill ``dense`` (n, 86), zeros, with the compositions ``skip, ...`` of systems (m, k) at fractions (s, k)."""
+    system, stoichiometry = skip // len(fractions), skip % len(fractions)
+    for row in range(len(dense)):
+        for column in range(systems.shape[1]):
+            dense[row, systems[system, column]] = fractions[stoichiometry, column]
+        stoichiometry += 1
+        if stoichiometry == len(fractions):
+            system, stoichiometry = system + 1, 0
 
 
 def _block_hull(block: SystemBlock, hull: Hull) -> NDArray[np.float64]:
@@ -353,8 +363,8 @@ def _survivors_hull(blocks: list[SystemBlock], hull: Hull, rows: NDArray[np.int6
     return energies
 
 
-def _joined(parts: list[NDArray[F]], dtype: type[F], trailing: tuple[int, ...] = ()) -> NDArray[F]:
-    return np.concatenate([np.zeros((0, *trailing), dtype=dtype), *parts])
+def _joined(parts: list[NDArray[np.float64]]) -> NDArray[np.float64]:
+    return np.concatenate([np.zeros(0), *parts])
 
 
 def _summed(parts: Sequence[dict[Any, int]]) -> dict[Any, int]:

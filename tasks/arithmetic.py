@@ -6,7 +6,7 @@ from functools import lru_cache
 
 from models.device_predictor import FP16, DevicePredictor
 from models.predictor import Predictor
-from models.sieve import SIEVES, best_sieve, can_sieve
+from models.sieve import SIEVES, best_sieve, can_sieve, second_sieve
 from storage.artifact import ArtifactRef
 from tasks.device import worker_device
 from tasks.loading import load_predictor
@@ -15,6 +15,11 @@ from tasks.loading import load_predictor
 def sieve_kind() -> str | None:
     """Return the fastest reduced arithmetic of this worker; None: fp32 is as fast as any."""
     return best_sieve() if worker_device() == "cpu" else FP16
+
+
+def second_kind(kind: str | None) -> str | None:
+    """Return the finer arithmetic of this worker for what a sieve leaves; None for none."""
+    return None if kind is None else second_sieve(kind)
 
 
 def runs_here(kind: str) -> bool:

@@ -9,19 +9,19 @@ from typing import cast
 
 import torch
 
-from models.cascade import Band, measure_band
+from models.cascade import Band, measure_band, widest
 from models.composition_list import CompositionList
 from models.screening import composition_fractions
 from models.space import CompositionSpace
 from storage.artifact import ArtifactRef, ArtifactRequest
 from storage.store import ArtifactStore, ArtifactWriter
-from tasks.arithmetic import load_arithmetic, runs_here, sieve_kind
+from tasks.arithmetic import load_arithmetic, runs_here, second_kind, sieve_kind
 from tasks.parameters import ScreenParameters, SpaceParameters
 from tasks.progress import Progress
 from tasks.spaces import composition_space, formula_list, listed_compositions, space_header, space_inputs
 from tasks.stage import build, stage
 
-STAGE_VERSION = 3
+STAGE_VERSION = 4
 
 logger = logging.getLogger(__name__)
 
@@ -40,6 +40,7 @@ def measure_precision(root: str, network: ArtifactRef, parameters: ScreenParamet
             "spaces": [space_header(space, f"formulas_{number}") for number, space in enumerate(parameters.spaces)],
             "sample": parameters.precision_sample,
             "kind": kind,
+            "second": second_kind(kind),
         },
         {"network": network} | space_inputs(parameters),
     )
@@ -64,10 +65,11 @@ def _write(writer: ArtifactWriter, network: ArtifactRef, parameters: ScreenParam
                 composition_fractions,
                 kind,
                 n_sample=parameters.precision_sample,
+                second=second_kind(kind),
                 on_progress=partial(_show, progress),
             )
         )
-    writer.write_json(_FILE, max(bands, key=lambda band: band.width).to_dict())
+    writer.write_json(_FILE, widest(bands).to_dict())
     writer.count("sample", sum(band.n_sample for band in bands))
 
 
@@ -91,8 +93,9 @@ def read_band(precision: ArtifactRef | None) -> Band | None:
     if precision is None:
         return None
     record = json.loads(ArtifactStore.from_ref(precision).read_bytes(precision, _FILE))
-    if record["kind"] is None or not runs_here(record["kind"]):
-        needed = record["kind"] or "VNNI, bf16, AVX2 or a GPU"
+    band = None if record["kind"] is None else Band.from_dict(record)
+    if band is None or not all(runs_here(one.kind) for one in band.sieves):
+        needed = "VNNI, bf16, AVX2 or a GPU" if band is None else " and ".join(one.kind for one in band.sieves)
         logger.warning("the fast mode needs %s; this worker computes in fp32", needed)
         return None
-    return Band(**record)
+    return band

@@ -14,6 +14,7 @@ from models.inference import dense_chain, precise_function
 from models.predictor import Predictor
 from models.sieve import (
     SIEVES,
+    _add_up,
     _equalised,
     _is_exact,
     _largest_pair,
@@ -24,7 +25,9 @@ from models.sieve import (
     best_sieve,
     can_sieve,
     largest_activations,
+    second_sieve,
     sieve_function,
+    units_multiple,
 )
 
 BATCH = 64
@@ -216,10 +219,45 @@ def test_a_library_without_products_of_bytes_sieves_in_none(monkeypatch: pytest.
     _library_is_exact.cache_clear()
 
 
+@pytest.mark.parametrize("n_elements", [1, 2, 3, 4, 5, 9])
+def test_bytes_of_the_first_layer_are_those_of_a_product(n_elements: int) -> None:
+    """Whatever the number of elements: four rows of weights are added at a time, and what is left one by one."""
+    random = np.random.default_rng(n_elements)
+    x = np.zeros((40, 86), dtype=np.float32)
+    for row in x:
+        row[random.choice(86, n_elements, replace=False)] = random.dirichlet(np.ones(n_elements))
+    weight, bias = random.normal(0, 300, (86, 33)).astype(np.float32), random.normal(50, 9, 33).astype(np.float32)
+    output = np.full((40, 33), 7, dtype=np.uint8)
+    _add_up(x, weight, bias, output)
+    exact = (x.astype(np.float64) @ weight + bias).clip(0.0, 255.0)
+    assert np.abs(output - np.floor(exact)).max() <= 1
+    assert (output != np.floor(exact)).mean() < 0.01  # fp32 falls on the other side of an integer now and then
+
+
+@pytest.mark.parametrize(
+    ("amx", "kind", "second"), [(True, "int8", "bf16"), (True, "bf16", None), (False, "int8", None)]
+)
+def test_a_second_sieve_where_the_processor_multiplies_tiles(
+    monkeypatch: pytest.MonkeyPatch, amx: bool, kind: str, second: str | None
+) -> None:
+    monkeypatch.setattr("torch.cpu._is_amx_tile_supported", lambda: amx)
+    assert second_sieve(kind) == second
+
+
+@pytest.mark.parametrize(
+    ("amx", "kind", "multiple"), [(True, "int8", 64), (False, "int8", 1), (False, "int8-avx2", 32)]
+)
+def test_units_fill_what_the_processor_multiplies_at_once(
+    monkeypatch: pytest.MonkeyPatch, amx: bool, kind: str, multiple: int
+) -> None:
+    monkeypatch.setattr("torch.cpu._is_amx_tile_supported", lambda: amx)
+    assert units_multiple(kind) == multiple
+
+
 def test_padding_is_the_same_function() -> None:
     chain = dense_chain(network((50, 33, 7, 1)), 0.3, 1.2)
-    padded = _padded(chain)
-    assert [tuple(layer.weight.shape) for layer in padded] == [(64, 86), (64, 64), (32, 64), (1, 32)]
+    padded = _padded(chain, 32)
+    assert [tuple(layer.weight.shape) for layer in padded] == [(64, 86), (48, 64), (16, 48), (1, 16)]
     said = [rows(9).double(), rows(9).double()]
     for layers in zip(chain, padded, strict=True):
         said = [

@@ -15,7 +15,7 @@ from tasks.formulas import with_lists
 from tasks.ingest import ingest
 from tasks.members import train_ensemble
 from tasks.merge import merge_candidates
-from tasks.moduli import predict_moduli, train_moduli
+from tasks.moduli import predict_moduli, require_crystals, train_moduli
 from tasks.precision import measure_precision
 from tasks.predict import predict_rows
 from tasks.rank import rank
@@ -56,6 +56,7 @@ def campaign_stages(parameters: CampaignParameters) -> CampaignResult:
     features = featurize_fractions.submit(root, training).result()
     elastic_graphs = featurize_graphs.submit(root, structures).result()
     candidate_graphs = featurize_graphs.submit(root, electrolytes).result()
+    require_crystals(root, [elastic_graphs])  # before hours of training
 
     network = train_ensemble(root, features, p.training)
     predictions = predict_rows.submit(root, network, features).result()

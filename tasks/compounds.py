@@ -152,7 +152,7 @@ def _repeats(
         return merged
     identifiers = ("material_id", "source_id")
     compared = [name for name in table.column_names if named or name not in identifiers]
-    values = table.select(compared).to_pandas().assign(**others).iloc[rows]
+    values = table.select(compared).to_pandas().assign(**others).iloc[rows].copy()
     for name in values.columns:
         if values[name].dtype == object:
             values[name] = [value.tobytes() if isinstance(value, np.ndarray) else value for value in values[name]]

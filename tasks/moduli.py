@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from models.crystal_graph import CRYSTAL_FEATURE_VERSION, CrystalGraphs
 from models.elements import ELEMENTS
@@ -31,6 +32,9 @@ PREDICTION_VERSION = 2
 CALIBRATION_FOLDS = 10
 #: Rows a fold should hold, so that the error bars can be calibrated: small tables hold out more than a tenth.
 ROWS_PER_FOLD = 25
+
+#: Compounds with usable moduli that a network needs at least.
+FEWEST = 50
 
 _MODULI = ["bulk_modulus_vrh", "shear_modulus_vrh"]
 
@@ -93,6 +97,29 @@ def _crystals(store: ArtifactStore, refs: Sequence[ArtifactRef]) -> tuple[Crysta
     return CrystalGraphs.concatenate(parts), frame
 
 
+def require_crystals(root: str, graphs: Sequence[ArtifactRef]) -> None:
+    """Refuse tables of which no moduli can be learnt, before hours go into what comes first.
+
+    Raises
+    ------
+    InputError
+        Too few compounds have a structure and usable moduli.
+    """
+    _, frame = _crystals(ArtifactStore(root), graphs)
+    _usable(training_rows(frame))
+
+
+def _usable(reasons: Sequence[str | None]) -> NDArray[np.int64]:
+    """Return the rows that nothing speaks against, if they are enough."""
+    good = np.array([row for row, reason in enumerate(reasons) if reason is None], dtype=np.int64)
+    if len(good) < FEWEST:
+        raise InputError(
+            f"{len(good)} compounds have a structure and usable moduli; a network needs at least {FEWEST}: name a "
+            "table with structures and bulk and shear moduli (`structures` of a campaign, --structures of rank)"
+        )
+    return good
+
+
 def _write_model(
     writer: ArtifactWriter,
     store: ArtifactStore,
@@ -102,11 +129,7 @@ def _write_model(
 ) -> None:
     graphs, frame = _crystals(store, refs)
     reasons = training_rows(frame)
-    good = np.array([row for row, reason in enumerate(reasons) if reason is None], dtype=np.int64)
-    if len(good) < 50:
-        raise InputError(
-            f"{len(good)} compounds have a structure and usable moduli; a network needs at least 50: give more"
-        )
+    good = _usable(reasons)
     chosen = frame.iloc[good]
     logs = np.log10(chosen[_MODULI].to_numpy(float))
     folds = min(CALIBRATION_FOLDS, len(good) // ROWS_PER_FOLD)

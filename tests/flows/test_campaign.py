@@ -18,6 +18,7 @@ from flows.campaign import campaign
 from flows.parameters import CampaignParameters
 from flows.run import CampaignResult
 from killing import check_killed
+from models.errors import InputError
 from storage.store import ArtifactStore
 
 #: What one campaign leaves behind: artifacts by kind, beside the parts of the screen.
@@ -107,6 +108,13 @@ def test_it_ends_with_candidates_ranking_and_report(campaigns: Campaigns) -> Non
     states = campaigns.task_states()
     assert states.pop("Cached") == ["featurize-graphs", "ingest"]
     assert {name: len(tasks) for name, tasks in states.items()} == {"Completed": len(campaigns.contents)}
+
+
+def test_without_crystals_to_learn_from_it_ends_before_it_trains(scheduler: str, tiny: Any, tmp_path: Path) -> None:
+    given = tiny.campaign() | {"store": str(tmp_path / "store"), "cluster": scheduler}
+    with pytest.raises(InputError, match=r"0 compounds have a structure.*`structures` of a campaign"):
+        campaign(CampaignParameters(**given | {"structures": given["energies"]}))
+    assert not ArtifactStore(tmp_path / "store").list("model")
 
 
 def test_a_second_run_builds_what_was_damaged_and_takes_the_rest_from_the_store(campaigns: Campaigns) -> None:

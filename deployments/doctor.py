@@ -139,13 +139,14 @@ def check_torch() -> list[Finding]:
 
 def check_fast_mode() -> list[Finding]:
     """Look at what `--precision fast` sieves in on this processor."""
-    from models.sieve import best_sieve
+    from models.sieve import best_sieve, second_sieve
 
     kind = best_sieve()
     if kind is None:
         text = "this processor multiplies nothing faster than fp32: --precision fast computes in fp32"
         return [Finding("fast mode", "note", text)]
-    return [Finding("fast mode", "ok", f"--precision fast sieves in {kind}")]
+    second = second_sieve(kind)
+    return [Finding("fast mode", "ok", f"--precision fast sieves in {kind}" + (f", then in {second}" if second else ""))]
 
 
 def check_machine() -> list[Finding]:

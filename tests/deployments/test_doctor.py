@@ -33,11 +33,20 @@ def test_every_subject_is_looked_at_and_a_line_each(tmp_path: Path) -> None:
     assert not [finding for finding in findings if finding.status == "problem"]
 
 
-@pytest.mark.parametrize(("kind", "status", "text"), [("bf16", "ok", "sieves in bf16"), (None, "note", "in fp32")])
+@pytest.mark.parametrize(
+    ("kind", "amx", "status", "text"),
+    [
+        ("bf16", True, "ok", "sieves in bf16"),
+        ("int8", True, "ok", "sieves in int8, then in bf16"),
+        ("int8", False, "ok", "sieves in int8"),
+        (None, False, "note", "in fp32"),
+    ],
+)
 def test_what_the_fast_mode_sieves_in(
-    monkeypatch: pytest.MonkeyPatch, kind: str | None, status: str, text: str
+    monkeypatch: pytest.MonkeyPatch, kind: str | None, amx: bool, status: str, text: str
 ) -> None:
     monkeypatch.setattr("models.sieve.best_sieve", lambda: kind)
+    monkeypatch.setattr("torch.cpu._is_amx_tile_supported", lambda: amx)
     (finding,) = doctor.check_fast_mode()
     assert finding.status == status
     assert finding.text.endswith(text)

@@ -146,7 +146,8 @@ def check_fast_mode() -> list[Finding]:
         text = "this processor multiplies nothing faster than fp32: --precision fast computes in fp32"
         return [Finding("fast mode", "note", text)]
     second = second_sieve(kind)
-    return [Finding("fast mode", "ok", f"--precision fast sieves in {kind}" + (f", then in {second}" if second else ""))]
+    after = "" if second is None else f", then in {second}"
+    return [Finding("fast mode", "ok", f"--precision fast sieves in {kind}{after}")]
 
 
 def check_machine() -> list[Finding]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from dataclasses import replace
 from functools import partial
 from typing import cast
 
@@ -86,16 +87,17 @@ def _show(progress: Progress, done: int, total: int) -> None:
 
 
 def read_band(precision: ArtifactRef | None) -> Band | None:
-    """Return the band of the fast mode's sieve; None, for fp32, where there is none or not on this worker.
+    """Return the bands of the fast mode's sieves; None, for fp32, where there are none or not on this worker.
 
-    Workers may differ: fp32 gives the same survivors, and another sieve than the one of the band was not measured.
+    Workers may differ: fp32 gives the same survivors, and so does the first sieve where the second is missing. Another
+    sieve than those of the bands was not measured.
     """
     if precision is None:
         return None
     record = json.loads(ArtifactStore.from_ref(precision).read_bytes(precision, _FILE))
-    band = None if record["kind"] is None else Band.from_dict(record)
-    if band is None or not all(runs_here(one.kind) for one in band.sieves):
-        needed = "VNNI, bf16, AVX2 or a GPU" if band is None else " and ".join(one.kind for one in band.sieves)
+    if record["kind"] is None or not runs_here(record["kind"]):
+        needed = record["kind"] or "VNNI, bf16, AVX2 or a GPU"
         logger.warning("the fast mode needs %s; this worker computes in fp32", needed)
         return None
-    return band
+    band = Band.from_dict(record)
+    return band if all(runs_here(one.kind) for one in band.sieves) else replace(band, second=None)

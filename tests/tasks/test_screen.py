@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
 
 from benchmarks.fast_mode import differing_columns, require_same_screen
+from models.cascade import Band
 from models.charge_balance import is_neutral
 from models.errors import InputError
 from models.formula import parse_many
@@ -150,6 +152,21 @@ def test_the_fast_mode_gives_the_same_candidates(stages: Any, candidates: Artifa
     with pytest.raises(InputError, match="of other spaces, networks, phases or thresholds"):
         require_same_screen(stages.store, candidates, lower)
     assert differing_columns(stages.store, candidates, lower) == ["rows or names of columns"]
+
+
+@pytest.mark.parametrize(
+    ("here", "kinds"), [({"int8", "bf16"}, ["int8", "bf16"]), ({"int8"}, ["int8"]), ({"bf16"}, None)]
+)
+def test_a_worker_takes_the_sieves_that_it_has(
+    monkeypatch: pytest.MonkeyPatch, here: set[str], kinds: list[str] | None
+) -> None:
+    """Without the second sieve the first is as sound; without the first nothing was measured."""
+    written = json.dumps(Band("int8", 0.1, 1, 0.06, 0.0, Band("bf16", 0.01, 1, 0.006, 0.0)).to_dict())
+    store = SimpleNamespace(from_ref=lambda ref: SimpleNamespace(read_bytes=lambda ref, name: written))
+    monkeypatch.setattr("tasks.precision.ArtifactStore", store)
+    monkeypatch.setattr("tasks.precision.runs_here", here.__contains__)
+    band = read_band(cast(Any, object()))
+    assert (None if band is None else [one.kind for one in band.sieves]) == kinds
 
 
 def test_a_part_of_another_precision_is_refused(stages: Any, parts: list[ArtifactRef], tmp_path: Path) -> None:

@@ -66,8 +66,8 @@ def best_sieve() -> str | None:
 def second_sieve(kind: str) -> str | None:
     """Return the finer sieve for what another leaves; None where fp32 is about as fast.
 
-    Where the processor multiplies whole tiles (AMX) halves are seven times as fast as fp32, and deviate a seventh as far
-    as bytes.
+    Where the processor multiplies whole tiles (AMX) halves are seven times as fast as fp32, and deviate a seventh as
+    far as bytes.
     """
     return "bf16" if kind == "int8" and torch.cpu._is_amx_tile_supported() else None
 

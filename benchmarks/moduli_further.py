@@ -3,8 +3,8 @@
     python -m benchmarks.moduli_further --keep FOLDER [--with binaries starter+binaries] [--members N] [--threads N]
 
 The folds of `benchmarks.accuracy_moduli`, whose models learn from `elastic_binaries` of `ELEMSCREEN_REFERENCE_DATA`,
-or from these and the starter set, as well. An hour on one core each; what a training says of its fold is kept in the
-folder, so that a run that was stopped goes on where it was.
+or from these and the starter set, as well. Fifteen trainings each, hours of a core; what a training says of its fold is
+kept in the folder, so that a run that was stopped goes on where it was.
 """
 
 from __future__ import annotations

@@ -46,7 +46,8 @@ PAIRS: Final = 32
 TILE: Final = 64
 """Units of a layer are a multiple of it for the ``int8`` sieve on processors that multiply whole tiles of bytes (AMX).
 
-A tile holds 64 bytes a row; layers of 700 units took a third longer than of 704 (Intel Xeon with AMX, one core).
+A tile holds 64 bytes a row. On one core of an Intel Xeon layers of 640 units ran at 2,500 GFLOP/s, of 700 at 1,500 to
+1,900.
 """
 VECTOR: Final = 16
 """Values of fp32 that an instruction takes at most (AVX-512)."""
@@ -66,8 +67,8 @@ def best_sieve() -> str | None:
 def second_sieve(kind: str) -> str | None:
     """Return the finer sieve for what another leaves; None where fp32 is about as fast.
 
-    Where the processor multiplies whole tiles (AMX) halves are seven times as fast as fp32, and deviate a seventh as
-    far as bytes.
+    Where the processor multiplies whole tiles (AMX) halves are seven times as fast as fp32, and deviate five to seven
+    times less than bytes (docs/whole-space.md, docs/benchmarks.md).
     """
     return "bf16" if kind == "int8" and torch.cpu._is_amx_tile_supported() else None
 
@@ -177,7 +178,7 @@ def _first_layer(layer: DenseLayer, step: float) -> Callable[[Tensor], Tensor]:
 def _add_up(x, weight, bias, output):  # type: ignore[no-untyped-def]
     """Fill ``output`` (n, n_out), uint8, with ``x @ weight + bias`` between 0 and 255.
 
-    Four rows of weights are added at a time: compositions have up to four elements, and memory is what takes time.
+    Four rows of weights are added at a time, as most compositions have four elements: the sums pass through once.
     """
     width, n_features = len(bias), x.shape[1]
     total = np.empty(width, dtype=np.float32)

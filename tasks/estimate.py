@@ -8,17 +8,14 @@ from typing import Final
 
 import torch
 
-from models.cascade import Band, measure_band
-from models.device_predictor import DevicePredictor
-from models.predictor import Predictor
-from models.screening import ScreenBlock, composition_fractions, merge_blocks
+from models.screening import ScreenBlock, merge_blocks
 from storage.artifact import ArtifactRef
 from storage.parquet import parquet_bytes
-from tasks.arithmetic import load_arithmetic, second_kind, sieve_kind
+from tasks.arithmetic import load_arithmetic, sieve_kind
 from tasks.formulas import read_formulas
 from tasks.inputs import as_model, as_phases
 from tasks.parameters import ScreenParameters, SpaceParameters
-from tasks.precision import sampled
+from tasks.precision import band_on
 from tasks.screen import part_table, rare_elements, screen_part
 from tasks.spaces import Block, full_space, plan_blocks, space_inputs, space_size, systems_by_arity
 from tasks.stage import reference
@@ -103,22 +100,14 @@ def _with_list(root: str, space: SpaceParameters) -> SpaceParameters:
     return space.model_copy(update={"formulas": reference(read_formulas.fn(root, space.formulas))})
 
 
-def _band(predictor: Predictor | DevicePredictor, space: SpaceParameters) -> Band | None:
-    """Measure the fast mode's band on a small sample; None where this worker has no fast mode."""
-    kind = sieve_kind()
-    if kind is None:
-        return None
-    second = second_kind(kind)
-    return measure_band(predictor, sampled(space), composition_fractions, kind, n_sample=BAND_SAMPLE, second=second)
-
-
 def _sample(inputs: dict[str, ArtifactRef], parameters: ScreenParameters, number: int) -> tuple[float, ...]:
     """Screen ranges of a space: how many, and per composition the seconds, the candidates, and the bytes of parts."""
     space = parameters.spaces[number]
     predictor = load_arithmetic(inputs["network"], inputs["phases"])
     listed = space_inputs(parameters).get(f"formulas_{number}")
     inputs = inputs | ({"formulas": listed} if listed else {})
-    band = _band(predictor, space) if parameters.is_fast else None
+    kind = sieve_kind() if parameters.is_fast else None
+    band = band_on(space, predictor, kind, BAND_SAMPLE) if kind else None
 
     def run(start: int, stop: int) -> ScreenBlock:
         return screen_part(predictor, inputs, parameters, Block(space=number, start=start, stop=stop), band)

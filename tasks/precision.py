@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from typing import cast
@@ -12,6 +13,8 @@ import torch
 
 from models.cascade import Band, measure_band, widest
 from models.composition_list import CompositionList
+from models.device_predictor import DevicePredictor
+from models.predictor import Predictor
 from models.screening import composition_fractions
 from models.space import CompositionSpace
 from storage.artifact import ArtifactRef, ArtifactRequest
@@ -56,22 +59,31 @@ def _write(writer: ArtifactWriter, network: ArtifactRef, parameters: ScreenParam
     torch.set_num_threads(1)
     predictor = load_arithmetic(network)
     bands = []
-    for parameters_of_space in parameters.spaces:
-        space = sampled(parameters_of_space)
-        progress = Progress("fast mode against fp32", min(parameters.precision_sample, len(space)), "compositions")
-        bands.append(
-            measure_band(
-                predictor,
-                space,
-                composition_fractions,
-                kind,
-                n_sample=parameters.precision_sample,
-                second=second_kind(kind),
-                on_progress=partial(_show, progress),
-            )
-        )
+    for space in parameters.spaces:
+        wanted = min(parameters.precision_sample, len(sampled(space)))
+        progress = Progress("fast mode against fp32", wanted, "compositions")
+        bands.append(band_on(space, predictor, kind, parameters.precision_sample, partial(_show, progress)))
     writer.write_json(_FILE, widest(bands).to_dict())
     writer.count("sample", sum(band.n_sample for band in bands))
+
+
+def band_on(
+    space: SpaceParameters,
+    predictor: Predictor | DevicePredictor,
+    kind: str,
+    n_sample: int,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> Band:
+    """Measure the bands of a sieve, and of the one after it where this worker has one, on a sample of a space."""
+    return measure_band(
+        predictor,
+        sampled(space),
+        composition_fractions,
+        kind,
+        n_sample=n_sample,
+        second=second_kind(kind),
+        on_progress=on_progress,
+    )
 
 
 def sampled(parameters: SpaceParameters) -> CompositionSpace:

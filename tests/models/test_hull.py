@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy.optimize import linprog
 
 from models import hull_quaternary, hull_walk
-from models.elements import ELEMENT_INDEX
+from models.elements import ELEMENT_INDEX, ELEMENTS
 from models.errors import InputError
 from models.formula import parse_many
 from models.hull import PhaseHull
@@ -103,6 +103,28 @@ def test_decomposition_equals_linear_programme(phases: tuple[NDArray[np.float64]
         excluded = hull.energy_block(columns[None], share, exclude_own=True)[0]
         np.testing.assert_allclose(excluded, hull.without(row[None]).energy_many(row[None]), atol=TOLERANCE)
         np.testing.assert_allclose(excluded, -hull.decomposition_energy(row[None], np.zeros(1)), atol=TOLERANCE)
+
+
+@pytest.mark.parametrize("kind", ["free", "grid", "plane"])
+def test_equals_qhull_on_2000_quaternary_systems(kind: str) -> None:
+    """All 205 compositions of each; energies at random, tied on a grid of 0.2 eV, or on one hyperplane."""
+    random = np.random.default_rng(0)
+    space = CompositionSpace(ELEMENTS[:20], arities=(2, 3))
+    fractions = space.fractions(space.unrank(np.sort(random.choice(len(space), 4000, replace=False))), np.float64)
+    free = random.normal(-0.6, 0.5, len(fractions))
+    energies = {
+        "free": free,
+        "grid": 0.2 * np.round(free / 0.2),
+        "plane": fractions @ -np.linspace(0.0, 2.0, fractions.shape[1]),
+    }[kind]
+    hull = PhaseHull(fractions, energies)
+    grid = CompositionSpace(arities=(4,)).stoichiometries(4)
+    points = grid / grid.sum(axis=1, keepdims=True)
+    systems = np.sort(np.argsort(random.random((2000, 20)), axis=1)[:, :4], axis=1)
+    ours = hull.energy_block(systems, points)
+    for system, energy in zip(systems, ours, strict=True):
+        expected = (points @ hull.facets(tuple(system.tolist())).T).max(axis=1)
+        np.testing.assert_allclose(energy, expected, rtol=0, atol=TOLERANCE)
 
 
 def test_elements_alone_are_flat() -> None:

@@ -184,7 +184,8 @@ def main(given: Sequence[str] | None = None) -> None:
         one, two = (stack.enter_context(open_cluster(workers(n))) for n in (1, 2))
         lines = [measure(folder, root, rows, entry, (one, two), options.rounds) for entry in entries]
         n_rows = ArtifactStore(root).read_table(rows).num_rows
-    data = "the starter set" if options.data == "starter" else f"`{Path(options.data).stem}` (`--data`, `--rows {options.rows}`)"
+    drawn = f"`{Path(options.data).stem}` (`--data`, `--rows {options.rows}`)"
+    data = "the starter set" if options.data == "starter" else drawn
     text = section(lines, n_rows, data, note)
     write_section(options.out, TITLE, text)
     print(text, options.out, sep="\n")

@@ -63,7 +63,7 @@ Outcome = tuple[NDArray[np.float64], float | None]
 class Crystals:
     """The table: graphs, formulas, targets (n, 2) in log10(GPa), folds, and which tensors are positive definite."""
 
-    def __init__(self, n_rows: int | None) -> None:
+    def __init__(self, n_rows: int | None, deal: int = 0) -> None:
         folder = Path(os.environ.get("ELEMSCREEN_REFERENCE_DATA", "../shared/data"))
         frame = pd.read_parquet(folder / "elastic_structures.parquet").head(n_rows or 10**9)
         frame = frame[(frame["bulk_modulus_vrh"] > 0) & (frame["shear_modulus_vrh"] > 0)].reset_index(drop=True)
@@ -73,7 +73,7 @@ class Crystals:
         frame = frame[[reason is None for reason in reasons]].reset_index(drop=True)
         self.formulas = list(parse_many(frame["formula"].tolist()).reduced)
         self.targets = np.log10(frame[["bulk_modulus_vrh", "shear_modulus_vrh"]].to_numpy(float))
-        self.folds = grouped_folds(self.formulas, N_FOLDS)
+        self.folds = grouped_folds(self.formulas, N_FOLDS, deal)
         self.with_lithium = np.array(["Li" in Composition(name) for name in self.formulas])
         self.sound = np.array([instability_reason(tensor) is None for tensor in frame["elastic_tensor"]])
 

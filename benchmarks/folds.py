@@ -119,10 +119,11 @@ def timed(store: Path, runner: Runner, entry: EntryParameters, rows: ArtifactRef
     return seconds, {ref.key: ref.digest for ref in ArtifactStore(store).list("fold")}
 
 
-def measure(
-    folder: Path, root: Path, rows: ArtifactRef, entry: EntryParameters, runners: tuple[Runner, Runner], rounds: int
-) -> Measured:
-    """Measure one entry on one and on two workers, in turns, after a round of one epoch that is not counted.
+def measure(folder: Path, root: Path, rows: ArtifactRef, entry: EntryParameters, rounds: int) -> Measured:
+    """Measure one entry on one and on two workers, in turns.
+
+    A cluster lives as long as its measurement and is warm: one epoch goes before that is not counted. What waits for
+    nothing would still take its share of the two cores.
 
     Raises
     ------
@@ -131,23 +132,26 @@ def measure(
     """
     short = entry.model_copy(update={"training": entry.training.model_copy(update={"epochs": 1})})
     measured = Measured(entry.name, [], [], [])
-    for number in range(rounds + 1):
+    for number in range(rounds):
         seconds, digests = [], []
-        for n_workers, runner in enumerate(runners, start=1):
-            store = folder / f"{number}-{n_workers}"
-            shutil.copytree(root, store)
-            took, made = timed(store, runner, entry if number else short, rows)
+        for n_workers in (1, 2):
+            stores = [folder / f"{number}-{n_workers}-{part}" for part in ("warm", "timed")]
+            for store in stores:
+                shutil.copytree(root, store)
+            with open_cluster(workers(n_workers)) as runner:
+                timed(stores[0], runner, short, rows)
+                took, made = timed(stores[1], runner, entry, rows)
             seconds.append(took)
             digests.append(made)
-            share = tuple(sorted(workers_of(store).values(), reverse=True))
-            shutil.rmtree(store)
+            share = tuple(sorted(workers_of(stores[1]).values(), reverse=True))
+            for store in stores:
+                shutil.rmtree(store)
         if digests[0] != digests[1] or len(digests[0]) != N_FOLDS:
             raise RuntimeError(f"{entry.name}: the folds of one worker and of two differ")
-        if number:
-            measured.one.append(seconds[0])
-            measured.two.append(seconds[1])
-            measured.shares.append(share)
-            print(f"{entry.name}: {seconds[0]:.1f} s, {seconds[1]:.1f} s, {share}", flush=True)
+        measured.one.append(seconds[0])
+        measured.two.append(seconds[1])
+        measured.shares.append(share)
+        print(f"{entry.name}: {seconds[0]:.1f} s, {seconds[1]:.1f} s, {share}", flush=True)
     return measured
 
 
@@ -164,7 +168,7 @@ def section(lines: Sequence[Measured], n_rows: int, data: str, note: str) -> str
         f"## {TITLE}\n\n"
         f"Written by `python -m benchmarks.folds`. {N_FOLDS} folds of {n_rows:,} compositions of {data}, one thread "
         "each; whole wall time of the flow's body, from finding the rows to the comparison, on a server and on "
-        "clusters that run already. One worker trains the folds one after the other. Medians of "
+        "a cluster that run already. One worker trains the folds one after the other. Medians of "
         f"{len(lines[0].one)} interleaved rounds; the ratio is the median of the rounds' ratios, with the lowest and "
         "highest in brackets. The folds of both are the same, byte for byte.\n\n"
         f"{dt.datetime.now(dt.UTC):%Y-%m-%d}, {machine()}, {n_cores()} cores. {note}\n\n"
@@ -181,8 +185,7 @@ def main(given: Sequence[str] | None = None) -> None:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         root, rows = rows_of(folder, options.data, options.map, options.rows)
         stack.enter_context(embedded_server(folder / "server"))
-        one, two = (stack.enter_context(open_cluster(workers(n))) for n in (1, 2))
-        lines = [measure(folder, root, rows, entry, (one, two), options.rounds) for entry in entries]
+        lines = [measure(folder, root, rows, entry, options.rounds) for entry in entries]
         n_rows = ArtifactStore(root).read_table(rows).num_rows
     drawn = f"`{Path(options.data).stem}` (`--data`, `--rows {options.rows}`)"
     data = "the starter set" if options.data == "starter" else drawn

@@ -1,10 +1,11 @@
-"""Moduli with further crystals to learn from: a section of docs/accuracy/moduli.md.
+"""Moduli with further crystals to learn from, or on other folds: a section of docs/accuracy/moduli.md.
 
-    python -m benchmarks.moduli_further --keep FOLDER [--with binaries starter+binaries] [--members N] [--threads N]
+    python -m benchmarks.moduli_further --keep FOLDER [--entry binaries starter+binaries nothing@1] [--members N]
 
 The folds of `benchmarks.accuracy_moduli`, whose models learn from `elastic_binaries` of `ELEMSCREEN_REFERENCE_DATA`,
-or from these and the starter set, as well. Fifteen trainings each, hours of a core; what a training says of its fold is
-kept in the folder, so that a run that was stopped goes on where it was.
+or from these and the starter set, as well; `@N` deals the formulas out anew, by that seed. Fifteen trainings each,
+hours of a core with further crystals; what a training says of its fold is kept in the folder, so that a run that was
+stopped goes on where it was.
 """
 
 from __future__ import annotations
@@ -64,6 +65,7 @@ class Binaries:
 
 
 TABLES: dict[str, Callable[[], list[Further]]] = {
+    "nothing": list,
     "binaries": lambda: [Binaries()],
     "starter+binaries": lambda: [Starter(), Binaries()],
 }
@@ -94,7 +96,7 @@ def main() -> None:
     """Train what is not kept yet, and write the section."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.moduli_further", description=__doc__)
     parser.add_argument("--keep", type=Path, required=True, help="folder for what trainings say")
-    parser.add_argument("--with", nargs="+", choices=tuple(TABLES), default=list(TABLES), dest="tables", help="tables")
+    parser.add_argument("--entry", nargs="+", default=["binaries", "nothing@1"], help="TABLES or TABLES@SEED of folds")
     parser.add_argument("--members", type=int, default=3, help="networks in an ensemble, and what joins them")
     parser.add_argument("--threads", type=int, default=1, help="threads of each training")
     parser.add_argument("--note", default="", help="what the machine did besides")
@@ -102,12 +104,14 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     options.keep.mkdir(parents=True, exist_ok=True)
-    crystals = Crystals(None)
-    every, measured = np.ones(len(crystals.formulas), bool), []
-    for name in options.tables:
+    measured = []
+    for entry in options.entry:
+        name, _, deal = entry.partition("@")
+        crystals = Crystals(None, int(deal or 0))
+        every = np.ones(len(crystals.formulas), bool)
         said, seconds = predicted(crystals, TABLES[name](), options.keep, options.members, options.threads)
         for label, which in ((f"all {len(every):,}", every), ("positive definite", crystals.sound)):
-            measured.append([name, *line(crystals, label, said, seconds, which)])
+            measured.append([name, deal or "0", *line(crystals, label, said, seconds, which)])
     text = section(measured, options.members, options.note)
     write_section(options.out, FURTHER, text)
     print(text)
@@ -132,6 +136,7 @@ def section(measured: list[list[str]], n_members: int, note: str) -> str:
     """Return the section of the page."""
     header = (
         "learnt from, too",
+        "folds",
         "rows",
         *(f"{metric}, log10 {m}" for m in MODULI for metric in ("RMSE", "MAE", "R2")),
         "time",
@@ -141,7 +146,9 @@ def section(measured: list[list[str]], n_members: int, note: str) -> str:
         f"machines, {n_members} of each, on the same folds, the same model, but it learns from other crystals as well, "
         "without those that have a formula of the fold: *binaries* are the binary compounds of another release, with "
         "the same moduli; the *starter* set has those of a universal potential. More data and not a better model: "
-        "`elemscreen rank --structures A,B,C` learns from several tables, too.\n\n"
+        "`elemscreen rank --structures A,B,C` learns from several tables, too. *Folds* is the seed by which formulas "
+        "are dealt out: 0 are those that the kinds of models and their settings were chosen on, on others nothing was "
+        "chosen.\n\n"
         f"{dt.datetime.now(dt.UTC):%Y-%m-%d}, {machine()}. {note}\n\n{table(header, measured)}"
     )
 

@@ -34,6 +34,9 @@ State = Mapping[str, NDArray[Any]]
 VOLUME_EXPONENT = 5.0 / 3.0
 """Power of the volume per atom by which moduli are multiplied before they are learnt."""
 
+LEARNT = "log10(M v^(5/3)), M the modulus in GPa and v the volume per atom in A^3"
+"""What the networks' normalisation is of."""
+
 _ON_ATTRIBUTES: dict[str, type[BoostedTrees] | type[KernelMachine]] = {"trees.": BoostedTrees, "kernel.": KernelMachine}
 """What reads attributes, by what the names of its arrays begin with among those of the network."""
 

@@ -52,7 +52,10 @@ class Target(BaseModel):
 
 
 class Normalisation(BaseModel):
-    """Mean and standard deviation of each (transformed) target, in its unit; output = network * std + mean."""
+    """Mean and standard deviation of each (transformed) target, in its unit; output = network * std + mean.
+
+    Where `ModelCard.normalised_quantity` names another quantity, they are of that.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -88,6 +91,8 @@ class ModelCard(BaseModel):
         What the training data covers, e.g. training rows per element.
     monte_carlo
         How dropout is averaged over; None where it is off.
+    normalised_quantity
+        What the network learns, and `normalisation` is of, where that is not the transformed target itself.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -109,13 +114,15 @@ class ModelCard(BaseModel):
     n_members: int = Field(default=1, ge=1)
     domain: dict[str, Any] = Field(default_factory=dict)
     monte_carlo: MonteCarlo | None = None
+    normalised_quantity: str | None = None
 
     @model_serializer(mode="wrap")
     def _only_what_there_is(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave `monte_carlo` out where dropout is off: such cards are what they were before there was the field."""
+        """Leave out what few models have: the cards of others are what they were before there were the fields."""
         data: dict[str, Any] = handler(self)
-        if self.monte_carlo is None:
-            data.pop("monte_carlo", None)
+        for name in ("monte_carlo", "normalised_quantity"):
+            if getattr(self, name) is None:
+                data.pop(name, None)
         return data
 
     @model_validator(mode="after")

@@ -77,6 +77,8 @@ DASK_SETTINGS: dict[str, Any] = {
     # core from those that compute; the dashboard's profile and its event loops are coarser for it
     "distributed.admin.tick.interval": "500ms",
     "distributed.admin.system-monitor.interval": "2s",
+    "distributed.worker.memory.monitor-interval": "500ms",
+    "distributed.scheduler.work-stealing-interval": "500ms",
     "distributed.worker.profile.interval": "500ms",
     "distributed.worker.profile.cycle": "10s",
 }

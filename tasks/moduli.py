@@ -16,6 +16,7 @@ from models.errors import InputError
 from models.folds import grouped_folds
 from models.metrics import regression_metrics
 from models.moduli import ModuliPredictor, TrainedModuli, train_ensemble, training_rows
+from models.moduli_members import LEARNT
 from models.moduli_training import ModuliTraining
 from storage.artifact import ArtifactRef, ArtifactRequest
 from storage.model_files import ModelCard, read_model
@@ -27,7 +28,7 @@ from tasks.parameters import ModuliParameters
 from tasks.progress import Progress
 from tasks.stage import build, stage
 
-STAGE_VERSION = 4
+STAGE_VERSION = 5
 PREDICTION_VERSION = 2
 CALIBRATION_FOLDS = 10
 #: Rows a fold should hold, so that the error bars can be calibrated: small tables hold out more than a tenth.
@@ -206,6 +207,7 @@ def _card(
         functional=functionals.pop() if len(functionals) == 1 else "mixed",
         n_members=len(trained.members),
         domain={"source": sorted(set(chosen["source"]))},
+        normalised_quantity=LEARNT,
     )
 
 

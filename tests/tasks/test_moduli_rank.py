@@ -17,7 +17,7 @@ from models.formula import parse
 from models.moduli_training import ModuliTraining
 from storage.model_files import read_model
 from storage.store import ArtifactStore
-from tasks.featurize import featurize_graphs
+from tasks.featurize import featurize_graphs, read_graphs
 from tasks.ingest import ingest
 from tasks.moduli import moduli_settings, predict_moduli, train_moduli
 from tasks.parameters import ModuliParameters, RankParameters, SourceParameters
@@ -48,6 +48,22 @@ def test_the_moduli_model(stages: Any) -> None:
     assert card.metrics["log10_bulk_modulus"]["mae"] == pytest.approx(error, rel=1e-6)
     truth = stages.tiny.structures.set_index("material_id")["bulk_modulus_vrh"]
     np.testing.assert_allclose(parity["bulk_modulus_vrh"], truth[parity["material_id"]])
+
+
+def test_the_card_says_what_its_normalisation_is_of(stages: Any) -> None:
+    """Not log10 of the moduli, but of these times the volume per atom [A^3] to the power 5/3."""
+    card, _ = read_model(stages.moduli_network)
+    graphs, rows = read_graphs(stages.store, stages.graphs)
+    volumes = dict(zip(stages.tiny.structures["material_id"].iloc[rows], graphs.volumes_per_atom, strict=True))
+    parity = stages.store.read_table(stages.moduli_network, "parity").to_pandas()
+    learnt = parity[parity["split"] == "train"]
+    volume = np.array([volumes[name] for name in learnt["material_id"]])
+    expected = [np.log10(learnt[name] * volume ** (5 / 3)).mean() for name in ("bulk_modulus_vrh", "shear_modulus_vrh")]
+    np.testing.assert_allclose(card.normalisation.mean, expected, rtol=1e-12)
+    assert card.normalised_quantity is not None
+    assert card.normalised_quantity.startswith("log10(M v^(5/3))")
+    network, _ = read_model(stages.network)
+    assert "normalised_quantity" not in network.model_dump()  # other cards are what they were
 
 
 def test_predicted_moduli_have_error_bars(stages: Any) -> None:

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from models.atom_features import N_ATOM_FEATURES, atom_feature_table
 from models.crystal_graph import CRYSTAL_FEATURE_VERSION, DEFAULT_GRAPH, CrystalGraphs, GraphParameters
 from models.errors import InputError
+from models.gaussians import gaussians
 from models.kernel_machine import CONSTANT, IGNORED
 
 ARCHITECTURE = "cgcnn"
@@ -319,7 +320,7 @@ class CGCNN(nn.Module):
         Tensor, shape (m, n_gaussians)
             Dimensionless.
         """
-        return torch.exp(-(((distances[:, None] - self.centres) / self.graph.gaussian_step) ** 2))
+        return gaussians(-(((distances[:, None] - self.centres) / self.graph.gaussian_step) ** 2))
 
     def architecture(self) -> dict[str, Any]:
         """Describe the network for a model card.

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from models.element_table import N_PROPERTIES, element_table
 from models.elements import N_ELEMENTS
 from models.errors import InputError
+from models.gaussians import gaussians
 
 N_SHARES = 41
 """Gaussians, 0.025 apart and wide, that the share of an element is spread over."""
@@ -206,7 +207,7 @@ def spread_shares(shares: Tensor) -> Tensor:
     """
     centres = torch.linspace(0.0, 1.0, N_SHARES, dtype=shares.dtype, device=shares.device)
     width = 1.0 / (N_SHARES - 1)
-    bumps = torch.exp(-0.5 * ((shares[..., None] - centres) / width) ** 2)
+    bumps = gaussians(-0.5 * ((shares[..., None] - centres) / width) ** 2)
     return torch.cat([bumps, shares[..., None], 0.3 * shares.clamp(min=_LEAST).log()[..., None]], dim=-1)
 
 

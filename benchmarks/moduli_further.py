@@ -107,6 +107,8 @@ def main() -> None:
     measured = []
     for entry in options.entry:
         name, _, deal = entry.partition("@")
+        if name not in TABLES:
+            parser.error(f"{entry}: take {', '.join(TABLES)}, each with or without @SEED of the folds")
         crystals = Crystals(None, int(deal or 0))
         every = np.ones(len(crystals.formulas), bool)
         said, seconds = predicted(crystals, TABLES[name](), options.keep, options.members, options.threads)

@@ -3,9 +3,9 @@
     python -m benchmarks.moduli_further --keep FOLDER [--entry binaries starter+binaries nothing@1] [--members N]
 
 The folds of `benchmarks.accuracy_moduli`, whose models learn from `elastic_binaries` of `ELEMSCREEN_REFERENCE_DATA`,
-or from these and the starter set, as well; `@N` deals the formulas out anew, by that seed. Fifteen trainings each,
-hours of a core with further crystals; what a training says of its fold is kept in the folder, so that a run that was
-stopped goes on where it was.
+or from these and the starter set, as well; `@N` deals the formulas out anew, by that seed. Fifteen trainings each, two
+and a half minutes of a core apiece with binaries; what a training says of its fold is kept in the folder, so that a run
+that was stopped goes on where it was.
 """
 
 from __future__ import annotations
@@ -96,7 +96,9 @@ def main() -> None:
     """Train what is not kept yet, and write the section."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.moduli_further", description=__doc__)
     parser.add_argument("--keep", type=Path, required=True, help="folder for what trainings say")
-    parser.add_argument("--entry", nargs="+", default=["binaries", "nothing@1"], help="TABLES or TABLES@SEED of folds")
+    parser.add_argument(
+        "--entry", nargs="+", default=["binaries", "nothing@1", "binaries@1"], help="TABLE or TABLE@SEED of folds"
+    )
     parser.add_argument("--members", type=int, default=3, help="networks in an ensemble, and what joins them")
     parser.add_argument("--threads", type=int, default=1, help="threads of each training")
     parser.add_argument("--note", default="", help="what the machine did besides")
@@ -145,8 +147,9 @@ def section(measured: list[list[str]], n_members: int, note: str) -> str:
     )
     return (
         f"## {FURTHER}\n\nWritten by `python -m benchmarks.moduli_further --keep FOLDER`. CGCNN, trees, kernel "
-        f"machines, {n_members} of each, on the same folds, the same model, but it learns from other crystals as well, "
-        "without those that have a formula of the fold: *binaries* are the binary compounds of another release, with "
+        f"machines, {n_members} of each, the same model, on the same folds or others, but it learns from "
+        "other crystals as well, without those that have a formula of the fold: "
+        "*binaries* are the binary compounds of another release, with "
         "the same moduli; the *starter* set has those of a universal potential. More data and not a better model: "
         "`elemscreen rank --structures A,B,C` learns from several tables, too. *Folds* is the seed by which formulas "
         "are dealt out: 0 are those that the kinds of models and their settings were chosen on, on others nothing was "
